@@ -1,0 +1,76 @@
+//! Wall time as a value that tests can set.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+/// Tells the wall time: the system's, or one that a test moves by hand.
+#[derive(Debug, Clone, Default)]
+pub enum Clock {
+    /// The operating system's clock.
+    #[default]
+    System,
+    /// A clock that stands still until it is set: milliseconds since the Unix epoch.
+    Manual(Arc<AtomicI64>),
+}
+
+impl Clock {
+    /// A clock for tests, standing at `ms` milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn manual(ms: i64) -> Self {
+        Self::Manual(Arc::new(AtomicI64::new(ms)))
+    }
+
+    /// The instant, to the millisecond, so that what is written down is what was meant.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(self.now_ms()).unwrap_or_default()
+    }
+
+    /// Milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        match self {
+            #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+            Self::System => Utc::now().timestamp_millis(),
+            Self::Manual(ms) => ms.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds: `2026-11-23T10:05:00.000Z`, the form of every instant that
+/// Coinduit writes.
+#[must_use]
+pub fn rfc3339(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// The same for milliseconds since the Unix epoch, as Kafka counts them. A number outside of what a
+/// calendar can show (about 262,000 years either way) is held at its edge.
+#[must_use]
+pub fn rfc3339_ms(ms: i64) -> String {
+    let edge = if ms < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
+    rfc3339(DateTime::from_timestamp_millis(ms).unwrap_or(edge))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_are_written_in_utc_with_milliseconds() {
+        assert_eq!(rfc3339_ms(1_795_428_300_000), "2026-11-23T10:05:00.000Z");
+        assert_eq!(rfc3339_ms(-1), "1969-12-31T23:59:59.999Z");
+        assert!(rfc3339_ms(i64::MAX).starts_with("+262142-"));
+        assert!(rfc3339_ms(i64::MIN).starts_with("-262143-"));
+    }
+
+    #[test]
+    fn a_manual_clock_stands_still() {
+        let clock = Clock::manual(1_795_428_300_123);
+        assert_eq!(rfc3339(clock.now()), "2026-11-23T10:05:00.123Z");
+    }
+}

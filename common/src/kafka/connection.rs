@@ -1,0 +1,397 @@
+//! One connection to one broker: dial, agree on versions, ask and be answered, each within a time limit.
+//!
+//! Requests go one at a time: a connection that failed in the middle of an answer can't be used again, and
+//! [`Connection::call`] says so by taking itself out of service.
+
+use std::{collections::BTreeMap, io, ops::RangeInclusive, time::Duration};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::{
+    ResponseError,
+    messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader},
+    protocol::{Decodable, HeaderVersion, Request, StrBytes, encode_request_header_into_buffer},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{
+    bootstrap::{Address, Bootstrap},
+    error::KafkaError,
+};
+
+/// No answer that we ask for is larger. A TLS alert or an HTTP answer read as a length is.
+const MOST_RESPONSE_BYTES: usize = 64 << 20;
+
+/// How long the broker may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// To accept the connection.
+    pub connect: Duration,
+    /// To answer one request.
+    pub request: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(5), request: Duration::from_secs(10) }
+    }
+}
+
+/// A connection with the versions that its broker speaks. `S` is a TCP stream, or what a test brings.
+#[derive(Debug)]
+pub struct Connection<S> {
+    stream: S,
+    address: String,
+    client_id: StrBytes,
+    limits: Limits,
+    correlation_id: i32,
+    versions: BTreeMap<i16, RangeInclusive<i16>>,
+    usable: bool,
+}
+
+impl Connection<TcpStream> {
+    /// Connects to the first of the addresses that answers.
+    ///
+    /// # Errors
+    /// [`KafkaError::Unreachable`] with the failure of the last address.
+    pub async fn to_any(bootstrap: &Bootstrap, client_id: &str, limits: Limits) -> Result<Self, KafkaError> {
+        let mut last = None;
+        for address in bootstrap.addresses() {
+            match Self::to(address, client_id, limits).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = Some(error),
+            }
+        }
+        let source = Box::new(last.expect("a bootstrap has an address"));
+        Err(KafkaError::Unreachable { bootstrap: bootstrap.to_string(), source })
+    }
+
+    /// Connects to `address`.
+    ///
+    /// # Errors
+    /// [`KafkaError::Connect`], [`KafkaError::TimedOut`], and all of [`Connection::over`].
+    pub async fn to(address: &Address, client_id: &str, limits: Limits) -> Result<Self, KafkaError> {
+        let name = address.to_string();
+        let dial = async {
+            let stream = TcpStream::connect((address.host(), address.port())).await?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        };
+        match timeout(limits.connect, dial).await {
+            Ok(Ok(stream)) => Connection::over(stream, name, client_id, limits).await,
+            Ok(Err(source)) => Err(KafkaError::Connect { address: name, source }),
+            Err(_) => {
+                Err(KafkaError::TimedOut { address: name, request: "a TCP connect", limit: limits.connect })
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
+    /// Agrees on versions over a `stream` that is connected to `address`.
+    ///
+    /// # Errors
+    /// What [`Connection::call`] gives for ApiVersions.
+    ///
+    /// Source: KIP-35 and KIP-511; a broker that doesn't know our version of the request answers with
+    /// UNSUPPORTED_VERSION in the oldest form, and is asked again in that.
+    pub async fn over(
+        stream: S,
+        address: String,
+        client_id: &str,
+        limits: Limits,
+    ) -> Result<Self, KafkaError> {
+        let client_id = StrBytes::from_string(client_id.to_owned());
+        let mut connection = Self {
+            stream,
+            address,
+            client_id,
+            limits,
+            correlation_id: 0,
+            versions: BTreeMap::new(),
+            usable: true,
+        };
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name(StrBytes::from_static_str("coinduit"))
+            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        let mut answer = connection.call_version(&request, 3).await?;
+        if answer.error_code == ResponseError::UnsupportedVersion.code() {
+            answer = connection.call_version(&request, 0).await?;
+        }
+        if answer.error_code != 0 {
+            return Err(KafkaError::refused(answer.error_code, "ApiVersions", connection.address));
+        }
+        connection.versions =
+            answer.api_keys.iter().map(|api| (api.api_key, api.min_version..=api.max_version)).collect();
+        Ok(connection)
+    }
+
+    /// The broker's address, for messages.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether another call may be made.
+    #[must_use]
+    pub const fn is_usable(&self) -> bool {
+        self.usable
+    }
+
+    /// Asks in the highest version that the broker speaks and that lies in `ours`; returns that version too.
+    ///
+    /// # Errors
+    /// [`KafkaError::Unsupported`] where there is none; [`KafkaError::TimedOut`], [`KafkaError::Broken`] and
+    /// [`KafkaError::NotKafka`], after which the connection is not usable. The request may have been carried out.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the connection unusable.
+    pub async fn call<R>(
+        &mut self,
+        request: &R,
+        ours: RangeInclusive<i16>,
+    ) -> Result<(R::Response, i16), KafkaError>
+    where
+        R: Request + HeaderVersion,
+        R::Response: HeaderVersion,
+    {
+        let theirs = self.versions.get(&R::KEY);
+        let version = theirs.map(|theirs| (*theirs.end()).min(*ours.end())).filter(|version| {
+            theirs.is_some_and(|theirs| theirs.contains(version)) && ours.contains(version)
+        });
+        let version = version.ok_or_else(|| KafkaError::Unsupported {
+            address: self.address.clone(),
+            request: name::<R>(),
+            broker: theirs.map_or_else(
+                || "none".to_owned(),
+                |theirs| format!("{} to {}", theirs.start(), theirs.end()),
+            ),
+            ours: format!("{} to {}", ours.start(), ours.end()),
+        })?;
+        Ok((self.call_version(request, version).await?, version))
+    }
+
+    async fn call_version<R>(&mut self, request: &R, version: i16) -> Result<R::Response, KafkaError>
+    where
+        R: Request + HeaderVersion,
+        R::Response: HeaderVersion,
+    {
+        let broken =
+            |source| KafkaError::Broken { address: self.address.clone(), request: name::<R>(), source };
+        if !self.usable {
+            return Err(broken(io::Error::new(
+                io::ErrorKind::NotConnected,
+                "an earlier call failed on this connection",
+            )));
+        }
+        // Until the whole answer is there, the stream is in the middle of something.
+        self.usable = false;
+        self.correlation_id = self.correlation_id.wrapping_add(1);
+        let frame = encode(request, version, self.correlation_id, self.client_id.clone())
+            .map_err(|problem| self.not_kafka::<R>(problem))?;
+        let mut answer = match timeout(self.limits.request, exchange(&mut self.stream, &frame)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(self.not_kafka::<R>(error.to_string()));
+            }
+            Ok(Err(source)) => {
+                return Err(KafkaError::Broken {
+                    address: self.address.clone(),
+                    request: name::<R>(),
+                    source,
+                });
+            }
+            Err(_) => {
+                return Err(KafkaError::TimedOut {
+                    address: self.address.clone(),
+                    request: name::<R>(),
+                    limit: self.limits.request,
+                });
+            }
+        };
+        let answer = decode::<R>(&mut answer, version, self.correlation_id)
+            .map_err(|problem| self.not_kafka::<R>(problem))?;
+        self.usable = true;
+        Ok(answer)
+    }
+
+    fn not_kafka<R: Request>(&self, problem: String) -> KafkaError {
+        KafkaError::NotKafka { address: self.address.clone(), request: name::<R>(), problem }
+    }
+}
+
+/// A request's name as the protocol guide writes it.
+fn name<R: Request>() -> &'static str {
+    match ApiKey::try_from(R::KEY) {
+        Ok(ApiKey::ApiVersions) => "ApiVersions",
+        Ok(ApiKey::Metadata) => "Metadata",
+        _ => "a request",
+    }
+}
+
+fn encode<R: Request + HeaderVersion>(
+    request: &R,
+    version: i16,
+    correlation_id: i32,
+    client_id: StrBytes,
+) -> Result<Bytes, String> {
+    let mut frame = BytesMut::new();
+    frame.put_i32(0);
+    let header = RequestHeader::default()
+        .with_request_api_key(R::KEY)
+        .with_request_api_version(version)
+        .with_correlation_id(correlation_id)
+        .with_client_id(Some(client_id));
+    encode_request_header_into_buffer(&mut frame, &header).map_err(|error| error.to_string())?;
+    request.encode(&mut frame, version).map_err(|error| error.to_string())?;
+    let length = i32::try_from(frame.len() - 4).map_err(|error| error.to_string())?;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(frame.freeze())
+}
+
+async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), frame: &[u8]) -> io::Result<Bytes> {
+    stream.write_all(frame).await?;
+    stream.flush().await?;
+    let length = stream.read_i32().await?;
+    let length = usize::try_from(length).ok().filter(|length| *length <= MOST_RESPONSE_BYTES);
+    let length = length.ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "its length is impossible; is the port one for TLS, or no broker's?",
+        )
+    })?;
+    let mut answer = BytesMut::zeroed(length);
+    stream.read_exact(&mut answer).await?;
+    Ok(answer.freeze())
+}
+
+fn decode<R>(answer: &mut Bytes, version: i16, correlation_id: i32) -> Result<R::Response, String>
+where
+    R: Request,
+    R::Response: HeaderVersion,
+{
+    // The answer to an ApiVersions request of a version that the broker does not know comes in version 0.
+    let unknown_version = R::KEY == ApiVersionsRequest::KEY
+        && answer.len() >= 6
+        && answer[4..6] == ResponseError::UnsupportedVersion.code().to_be_bytes();
+    let version = if unknown_version { 0 } else { version };
+    let header = ResponseHeader::decode(answer, R::Response::header_version(version))
+        .map_err(|error| error.to_string())?;
+    if header.correlation_id != correlation_id {
+        return Err(format!("it answers request {} instead of {correlation_id}", header.correlation_id));
+    }
+    let response = R::Response::decode(answer, version).map_err(|error| error.to_string())?;
+    if answer.has_remaining() {
+        return Err(format!("{} bytes are left over", answer.remaining()));
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::{
+        messages::{
+            ApiVersionsResponse, MetadataRequest, MetadataResponse, api_versions_response::ApiVersion,
+        },
+        protocol::Encodable,
+    };
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+
+    /// A broker that answers each request with the next of `answers`, then closes.
+    async fn broker(mut stream: DuplexStream, answers: Vec<Bytes>) {
+        for answer in answers {
+            let length = stream.read_i32().await.unwrap();
+            let mut request = vec![0; usize::try_from(length).unwrap()];
+            stream.read_exact(&mut request).await.unwrap();
+            let mut frame = BytesMut::new();
+            frame.put_i32(i32::try_from(answer.len() + 4).unwrap());
+            frame.extend_from_slice(&request[4..8]);
+            frame.extend_from_slice(&answer);
+            stream.write_all(&frame).await.unwrap();
+        }
+    }
+
+    fn versions(metadata: RangeInclusive<i16>, version: i16, error: i16) -> Bytes {
+        let api = ApiVersion::default()
+            .with_api_key(MetadataRequest::KEY)
+            .with_min_version(*metadata.start())
+            .with_max_version(*metadata.end());
+        let mut out = BytesMut::new();
+        ApiVersionsResponse::default()
+            .with_error_code(error)
+            .with_api_keys(vec![api])
+            .encode(&mut out, version)
+            .unwrap();
+        out.freeze()
+    }
+
+    async fn connect(answers: Vec<Bytes>) -> Result<Connection<DuplexStream>, KafkaError> {
+        let (ours, theirs) = duplex(1 << 16);
+        tokio::spawn(broker(theirs, answers));
+        Connection::over(ours, "broker:9092".to_owned(), "test", Limits::default()).await
+    }
+
+    #[tokio::test]
+    async fn an_old_broker_is_asked_again_in_version_0() {
+        let mut connection = connect(vec![versions(0..=0, 0, 35), versions(0..=4, 0, 0)]).await.unwrap();
+        let error = connection.call(&MetadataRequest::default(), 10..=12).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "Kafka broker broker:9092 speaks Metadata versions 0 to 4, Coinduit needs 10 to 12; Kafka 2.8 or newer has them"
+        );
+        assert!(!error.is_retryable() && connection.is_usable());
+    }
+
+    #[tokio::test]
+    async fn the_highest_version_that_both_speak_is_used() {
+        let mut body = BytesMut::new();
+        body.put_u8(0); // the flexible header's tagged fields
+        MetadataResponse::default().encode(&mut body, 11).unwrap();
+        let mut connection = connect(vec![versions(0..=11, 3, 0), body.freeze()]).await.unwrap();
+        assert_eq!(connection.call(&MetadataRequest::default(), 10..=12).await.unwrap().1, 11);
+    }
+
+    #[tokio::test]
+    async fn a_closed_connection_is_out_of_service() {
+        let mut connection = connect(vec![versions(0..=12, 3, 0)]).await.unwrap();
+        let error = connection.call(&MetadataRequest::default(), 10..=12).await.unwrap_err();
+        assert!(matches!(error, KafkaError::Broken { .. }) && error.is_retryable(), "{error}");
+        assert!(!connection.is_usable());
+        assert!(connection.call(&MetadataRequest::default(), 10..=12).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_never_answers_is_named() {
+        let (ours, _theirs) = duplex(1 << 16);
+        let error =
+            Connection::over(ours, "silent:9092".to_owned(), "test", Limits::default()).await.unwrap_err();
+        assert_eq!(error.to_string(), "Kafka broker silent:9092 did not answer ApiVersions within 10s");
+    }
+
+    #[tokio::test]
+    async fn http_and_tls_are_told_from_kafka() {
+        for answer in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], &[0x15, 3, 3, 0, 2, 2, 40, 0]] {
+            let (ours, mut theirs) = duplex(1 << 16);
+            theirs.write_all(answer).await.unwrap();
+            let error =
+                Connection::over(ours, "web:80".to_owned(), "test", Limits::default()).await.unwrap_err();
+            assert!(matches!(error, KafkaError::NotKafka { .. }), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_ends_too_early_or_too_late_is_refused() {
+        let whole = versions(0..=12, 3, 0);
+        for length in 0..whole.len() {
+            let error = connect(vec![whole.slice(..length)]).await.unwrap_err();
+            assert!(matches!(error, KafkaError::NotKafka { .. }), "{length}: {error}");
+        }
+        let error = connect(vec![[&whole[..], b"more"].concat().into()]).await.unwrap_err();
+        assert!(error.to_string().ends_with("4 bytes are left over"), "{error}");
+    }
+}

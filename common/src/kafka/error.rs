@@ -1,0 +1,108 @@
+//! What can go wrong between us and a broker.
+
+use std::{io, time::Duration};
+
+use kafka_protocol::ResponseError;
+
+/// A call to Kafka failed.
+#[derive(Debug, thiserror::Error)]
+pub enum KafkaError {
+    /// None of the addresses answered; the last one's failure is the source.
+    #[error("no Kafka broker answers at {bootstrap}")]
+    Unreachable {
+        /// The addresses that were tried.
+        bootstrap: String,
+        /// Why the last one failed.
+        #[source]
+        source: Box<Self>,
+    },
+    /// No TCP connection.
+    #[error("connect to Kafka broker {address}")]
+    Connect {
+        /// The broker.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The broker did not do its part in time.
+    #[error("Kafka broker {address} did not answer {request} within {limit:?}")]
+    TimedOut {
+        /// The broker.
+        address: String,
+        /// What was asked.
+        request: &'static str,
+        /// How long it had.
+        limit: Duration,
+    },
+    /// The connection broke.
+    #[error("Kafka broker {address} closed the connection during {request}")]
+    Broken {
+        /// The broker.
+        address: String,
+        /// What was asked.
+        request: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// What came back is not Kafka's protocol.
+    #[error("the answer of {address} to {request} is not Kafka's protocol: {problem}")]
+    NotKafka {
+        /// The other side.
+        address: String,
+        /// What was asked.
+        request: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The broker is too old or too new.
+    #[error(
+        "Kafka broker {address} speaks {request} versions {broker}, Coinduit needs {ours}; Kafka 2.8 or newer has them"
+    )]
+    Unsupported {
+        /// The broker.
+        address: String,
+        /// What was to be asked.
+        request: &'static str,
+        /// What the broker offers.
+        broker: String,
+        /// What we speak.
+        ours: String,
+    },
+    /// The broker refused with one of the protocol's error codes.
+    #[error("Kafka answers {error} ({code}) to {request} about {about}")]
+    Refused {
+        /// The code's name.
+        error: String,
+        /// The code.
+        code: i16,
+        /// What was asked.
+        request: &'static str,
+        /// The topic or group it was about.
+        about: String,
+    },
+}
+
+impl KafkaError {
+    /// The protocol's error `code` in the answer to `request`.
+    #[must_use]
+    pub fn refused(code: i16, request: &'static str, about: impl Into<String>) -> Self {
+        let error = ResponseError::try_from_code(code)
+            .map_or_else(|| "an unknown error".to_owned(), |error| error.to_string());
+        Self::Refused { error, code, request, about: about.into() }
+    }
+
+    /// Whether the same call may work later without anybody changing anything.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { source, .. } => source.is_retryable(),
+            Self::Connect { .. } | Self::TimedOut { .. } | Self::Broken { .. } => true,
+            Self::NotKafka { .. } | Self::Unsupported { .. } => false,
+            Self::Refused { code, .. } => {
+                ResponseError::try_from_code(*code).is_some_and(|error| error.is_retriable())
+            }
+        }
+    }
+}

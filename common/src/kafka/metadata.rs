@@ -1,0 +1,122 @@
+//! What a topic is, right now: the ids of cluster and topic, and its partitions.
+//!
+//! A topic's id never comes back when the topic is deleted and created again; its name does. So whoever
+//! ties something lasting to a topic ties it to the id.
+//!
+//! Source: KIP-516, "Topic Identifiers"; Metadata from version 10 carries them (Kafka 2.8).
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use kafka_protocol::{
+    ResponseError,
+    messages::{MetadataRequest, MetadataResponse, TopicName, metadata_request::MetadataRequestTopic},
+    protocol::StrBytes,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use uuid::Uuid;
+
+use super::{connection::Connection, error::KafkaError};
+
+/// The versions that were tried: 10 brings topic ids.
+const VERSIONS: std::ops::RangeInclusive<i16> = 10..=12;
+
+/// A topic as the cluster describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// The cluster's id; empty where the broker tells none.
+    pub cluster_id: String,
+    /// The topic's id.
+    pub topic_id: Uuid,
+    /// The partitions' numbers, ascending.
+    pub partitions: Vec<i32>,
+}
+
+impl Topic {
+    /// The topic's id as Kafka's own tools print it.
+    #[must_use]
+    pub fn printed_id(&self) -> String {
+        printed_id(self.topic_id)
+    }
+}
+
+/// A topic's id as Kafka's own tools print it: URL-safe base64 without padding, 22 characters.
+#[must_use]
+pub fn printed_id(id: Uuid) -> String {
+    URL_SAFE_NO_PAD.encode(id.as_bytes())
+}
+
+/// Asks for `topic`, without creating it. `None`: the cluster has no such topic.
+///
+/// # Errors
+/// What [`Connection::call`] gives, and [`KafkaError::Refused`] for any other answer than a description.
+pub async fn topic<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    connection: &mut Connection<S>,
+    topic: &str,
+) -> Result<Option<Topic>, KafkaError> {
+    let name = TopicName(StrBytes::from_string(topic.to_owned()));
+    let request = MetadataRequest::default()
+        .with_topics(Some(vec![MetadataRequestTopic::default().with_name(Some(name))]))
+        .with_allow_auto_topic_creation(false);
+    let (answer, _) = connection.call(&request, VERSIONS).await?;
+    describe(answer, topic)
+}
+
+fn describe(answer: MetadataResponse, topic: &str) -> Result<Option<Topic>, KafkaError> {
+    let cluster_id = answer.cluster_id.as_ref().map(ToString::to_string).unwrap_or_default();
+    let Some(found) = answer
+        .topics
+        .into_iter()
+        .find(|found| found.name.as_ref().is_some_and(|name| name.as_str() == topic))
+    else {
+        return Ok(None);
+    };
+    match ResponseError::try_from_code(found.error_code) {
+        None if found.error_code == 0 => {}
+        Some(ResponseError::UnknownTopicOrPartition) => return Ok(None),
+        _ => return Err(KafkaError::refused(found.error_code, "Metadata", topic)),
+    }
+    let mut partitions: Vec<i32> =
+        found.partitions.iter().map(|partition| partition.partition_index).collect();
+    partitions.sort_unstable();
+    Ok(Some(Topic { cluster_id, topic_id: found.topic_id, partitions }))
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
+
+    use super::*;
+
+    fn answer(name: &'static str, error: i16) -> MetadataResponse {
+        let partition = |index| MetadataResponsePartition::default().with_partition_index(index);
+        let topic = MetadataResponseTopic::default()
+            .with_name(Some(TopicName(StrBytes::from_static_str(name))))
+            .with_topic_id(Uuid::from_u128(7))
+            .with_error_code(error)
+            .with_partitions(vec![partition(1), partition(0)]);
+        MetadataResponse::default()
+            .with_cluster_id(Some(StrBytes::from_static_str("c")))
+            .with_topics(vec![topic])
+    }
+
+    #[test]
+    fn a_topic_is_described() {
+        let topic = describe(answer("prices", 0), "prices").unwrap().unwrap();
+        assert_eq!(
+            (topic.cluster_id.as_str(), topic.topic_id, &topic.partitions[..]),
+            ("c", Uuid::from_u128(7), &[0, 1][..])
+        );
+        assert_eq!(topic.printed_id(), "AAAAAAAAAAAAAAAAAAAABw");
+    }
+
+    #[test]
+    fn a_missing_topic_is_no_error_and_a_refusal_is_one() {
+        assert_eq!(describe(answer("prices", 3), "prices").unwrap(), None);
+        assert_eq!(describe(answer("other", 0), "prices").unwrap(), None);
+        let error = describe(answer("prices", 29), "prices").unwrap_err();
+        assert!(
+            error.to_string().contains("(29) to Metadata about prices") && !error.is_retryable(),
+            "{error}"
+        );
+        assert!(describe(answer("prices", 5), "prices").unwrap_err().is_retryable());
+    }
+}

@@ -1,0 +1,153 @@
+//! The only sleep between attempts.
+//!
+//! A policy, a name for the log, a deadline and a closure. The closure classifies what happened
+//! ([`Attempt`]) and never sleeps; [`retry`] waits, with full jitter (a random share of an exponentially
+//! growing limit), so that many clients that failed together don't come back together.
+//!
+//! Source: AWS Architecture Blog, "Exponential Backoff And Jitter".
+
+use std::{fmt, future::Future, time::Duration};
+
+use rand::Rng;
+use tokio::time::{Instant, sleep};
+use tracing::warn;
+
+/// How long to wait between attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// The limit of the first wait; it doubles from then on.
+    pub first: Duration,
+    /// The limit that is never exceeded.
+    pub most: Duration,
+}
+
+impl RetryPolicy {
+    /// The limit of the wait after attempt number `failed` (1 = the first).
+    #[must_use]
+    pub fn limit(&self, failed: u32) -> Duration {
+        self.first
+            .saturating_mul(1u32.checked_shl(failed.saturating_sub(1)).unwrap_or(u32::MAX))
+            .min(self.most)
+    }
+
+    /// A random wait for it: between a tenth of the limit and the limit, so that it is never a busy loop.
+    #[must_use]
+    pub fn wait(&self, failed: u32) -> Duration {
+        self.limit(failed).mul_f64(rand::rng().random_range(0.1..=1.0))
+    }
+}
+
+/// What one attempt came to.
+#[derive(Debug)]
+pub enum Attempt<T, E> {
+    /// It worked.
+    Done(T),
+    /// It failed, and another attempt would fail too.
+    Final(E),
+    /// It failed in a way that may pass; `after` is the time that the other side asked for, if it did.
+    Again {
+        /// What failed.
+        error: E,
+        /// How long the other side wants to be left alone.
+        after: Option<Duration>,
+    },
+}
+
+/// Calls `attempt` until it is done, fails for good, or the next one could not start before `deadline`.
+///
+/// `attempt` is given the number of the attempt, from 1.
+///
+/// # Errors
+/// The error of the last attempt.
+///
+/// # Cancel safety
+/// Dropping the future ends the attempt under way, or the wait; nothing else is kept.
+pub async fn retry<T, E, F>(
+    policy: RetryPolicy,
+    what: &str,
+    deadline: Option<Instant>,
+    mut attempt: impl FnMut(u32) -> F,
+) -> Result<T, E>
+where
+    E: fmt::Display,
+    F: Future<Output = Attempt<T, E>>,
+{
+    let mut number = 1;
+    loop {
+        match attempt(number).await {
+            Attempt::Done(value) => return Ok(value),
+            Attempt::Final(error) => return Err(error),
+            Attempt::Again { error, after } => {
+                let wait = after.map_or_else(|| policy.wait(number), |asked| asked.max(policy.wait(number)));
+                if deadline.is_some_and(|deadline| Instant::now() + wait >= deadline) {
+                    return Err(error);
+                }
+                warn!(what, attempt = number, wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), %error, "failed, trying again");
+                sleep(wait).await;
+                number = number.saturating_add(1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: RetryPolicy =
+        RetryPolicy { first: Duration::from_millis(100), most: Duration::from_secs(2) };
+
+    #[test]
+    fn waits_double_up_to_a_limit_and_keep_their_distance() {
+        assert_eq!(POLICY.limit(1), Duration::from_millis(100));
+        assert_eq!(POLICY.limit(3), Duration::from_millis(400));
+        assert_eq!(POLICY.limit(6), Duration::from_secs(2));
+        assert_eq!(POLICY.limit(u32::MAX), Duration::from_secs(2));
+        for failed in 1..40 {
+            let wait = POLICY.wait(failed);
+            assert!(wait >= POLICY.limit(failed) / 10 && wait <= POLICY.limit(failed));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_that_may_pass_is_tried_again() {
+        let result: Result<u32, &str> = retry(POLICY, "test", None, async |number| {
+            if number < 4 { Attempt::Again { error: "busy", after: None } } else { Attempt::Done(number) }
+        })
+        .await;
+        assert_eq!(result, Ok(4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_that_stays_is_not_tried_again() {
+        let result: Result<(), u32> =
+            retry(POLICY, "test", None, async |number| Attempt::Final(number)).await;
+        assert_eq!(result, Err(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_wait_goes_beyond_the_deadline() {
+        let start = Instant::now();
+        let deadline = start + Duration::from_secs(10);
+        let result: Result<(), &str> =
+            retry(POLICY, "test", Some(deadline), async |_| Attempt::Again { error: "busy", after: None })
+                .await;
+        assert_eq!(result, Err("busy"));
+        assert!(Instant::now() < deadline && Instant::now() > start);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_other_sides_wish_is_obeyed() {
+        let start = Instant::now();
+        let result: Result<u32, &str> = retry(POLICY, "test", None, async |number| {
+            if number == 1 {
+                Attempt::Again { error: "429", after: Some(Duration::from_secs(30)) }
+            } else {
+                Attempt::Done(number)
+            }
+        })
+        .await;
+        assert_eq!(result, Ok(2));
+        assert!(start.elapsed() >= Duration::from_secs(30));
+    }
+}
