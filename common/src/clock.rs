@@ -1,8 +1,11 @@
-//! Wall time as a value that tests can set.
+//! Time as a value that tests can set: the wall's, and the time since boot, which never goes back.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -39,6 +42,17 @@ impl Clock {
             Self::Manual(ms) => ms.load(Ordering::Relaxed),
         }
     }
+}
+
+/// How long ago the machine booted, suspension included: for all that must not count a sleeping machine as
+/// no time at all (CLOCK_BOOTTIME).
+#[must_use]
+pub fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(
+        u64::try_from(now.tv_sec).unwrap_or_default(),
+        u32::try_from(now.tv_nsec).unwrap_or_default(),
+    )
 }
 
 /// RFC 3339 in UTC with milliseconds: `2026-11-23T10:05:00.000Z`, the form of every instant that

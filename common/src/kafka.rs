@@ -14,3 +14,4 @@ pub mod bootstrap;
 pub mod connection;
 pub mod error;
 pub mod metadata;
+pub mod settings;

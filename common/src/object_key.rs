@@ -25,6 +25,11 @@ impl Prefix {
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.=+@,:()!' /".contains(c);
         let segments = text.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
+        if text.split('/').any(|segment| segment == "quarantine") {
+            return Err(
+                "choose another name than quarantine: what lies below it is never made into rows".to_owned()
+            );
+        }
         if !segments || !text.chars().all(plain) || text.len() > 500 {
             return Err("write up to 500 letters, digits and - _ . = + @ , : ( ) ! ' in segments parted by single /, without a leading /".to_owned());
         }
@@ -123,7 +128,7 @@ mod tests {
         assert_eq!(Prefix::new("a/b/").unwrap().as_str(), "a/b/");
         assert_eq!(Prefix::new("dt=2026").unwrap().as_str(), "dt=2026/");
         assert_eq!(Prefix::new("").unwrap().as_str(), "");
-        for wrong in ["/a", "a//b", "a/../b", "ä", "a?b", "a\nb", "a%b"] {
+        for wrong in ["a/quarantine", "/a", "a//b", "a/../b", "ä", "a?b", "a\nb", "a%b"] {
             assert!(Prefix::new(wrong).is_err(), "{wrong}");
         }
     }

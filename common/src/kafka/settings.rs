@@ -1,0 +1,113 @@
+//! The Kafka settings that producer and consumer share.
+
+use super::bootstrap::{Bootstrap, topic_name};
+use crate::config::{Faults, given};
+
+/// What the operator wrote.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Kafka")]
+pub struct KafkaArgs {
+    /// Brokers to begin with: host:port, several parted by commas [default: localhost:9092]
+    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,...")]
+    kafka_bootstrap_servers: Option<String>,
+    /// Older name of the same
+    #[arg(long, env = "KAFKA_HOST", value_name = "HOST:PORT", hide_short_help = true)]
+    kafka_host: Option<String>,
+    /// Topic [default: crypto_prices]
+    #[arg(long, env = "KAFKA_TOPIC", value_name = "NAME")]
+    kafka_topic: Option<String>,
+    /// Name of this client in the brokers' logs and quotas [default: coinduit-producer or coinduit-consumer]
+    #[arg(long, env = "KAFKA_CLIENT_ID", value_name = "NAME")]
+    kafka_client_id: Option<String>,
+    /// How to connect; this version speaks PLAINTEXT [default: PLAINTEXT]
+    #[arg(long, env = "KAFKA_SECURITY_PROTOCOL", value_name = "PROTOCOL")]
+    kafka_security_protocol: Option<String>,
+}
+
+/// What the programs may rely on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaSettings {
+    /// Where to begin.
+    pub bootstrap: Bootstrap,
+    /// The topic.
+    pub topic: String,
+    /// The client's name.
+    pub client_id: String,
+}
+
+impl KafkaArgs {
+    /// Checks each value and each pair of values; `client_id` is the default name.
+    #[must_use]
+    pub fn read(&self, client_id: &str, faults: &mut Faults) -> KafkaSettings {
+        let (servers, host) =
+            (given(self.kafka_bootstrap_servers.as_deref()), given(self.kafka_host.as_deref()));
+        let name = if servers.is_some() { "KAFKA_BOOTSTRAP_SERVERS" } else { "KAFKA_HOST" };
+        let default = Bootstrap::parse("localhost:9092").expect("the default is an address");
+        let bootstrap = faults.read(name, servers.or(host), default, Bootstrap::parse);
+        if let (Some(_), Some(host)) = (servers, host)
+            && Bootstrap::parse(host).as_ref() != Ok(&bootstrap)
+        {
+            faults.add(
+                "KAFKA_HOST",
+                format!("{host:?} differs from KAFKA_BOOTSTRAP_SERVERS"),
+                "set one of the two",
+            );
+        }
+        let topic =
+            faults.read("KAFKA_TOPIC", self.kafka_topic.as_deref(), "crypto_prices".to_owned(), topic_name);
+        faults.read(
+            "KAFKA_SECURITY_PROTOCOL",
+            self.kafka_security_protocol.as_deref(),
+            (),
+            |text| match text {
+                "PLAINTEXT" => Ok(()),
+                "SSL" | "SASL_PLAINTEXT" | "SASL_SSL" => Err("this version speaks PLAINTEXT only".to_owned()),
+                _ => Err("write PLAINTEXT".to_owned()),
+            },
+        );
+        KafkaSettings {
+            bootstrap,
+            topic,
+            client_id: given(self.kafka_client_id.as_deref()).unwrap_or(client_id).to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(servers: Option<&str>, host: Option<&str>) -> Result<String, Faults> {
+        let own = |text: Option<&str>| text.map(ToOwned::to_owned);
+        let args = KafkaArgs {
+            kafka_bootstrap_servers: own(servers),
+            kafka_host: own(host),
+            ..KafkaArgs::default()
+        };
+        let mut faults = Faults::default();
+        let settings = args.read("c", &mut faults);
+        faults.into_result(settings.bootstrap.to_string())
+    }
+
+    #[test]
+    fn either_name_of_the_brokers_works() {
+        assert_eq!(read(None, None).as_deref(), Ok("localhost:9092"));
+        assert_eq!(read(Some("a:1"), None).as_deref(), Ok("a:1"));
+        assert_eq!(read(Some(""), Some("kafka")).as_deref(), Ok("kafka:9092"));
+        assert_eq!(read(Some("a:9092"), Some("a")).as_deref(), Ok("a:9092"));
+        assert!(read(Some("a:1"), Some("b:1")).unwrap_err().to_string().contains("KAFKA_HOST"));
+    }
+
+    #[test]
+    fn what_is_not_spoken_yet_is_refused() {
+        let args = KafkaArgs {
+            kafka_security_protocol: Some("SASL_SSL".to_owned()),
+            kafka_topic: Some("a b".to_owned()),
+            ..KafkaArgs::default()
+        };
+        let mut faults = Faults::default();
+        assert_eq!(args.read("c", &mut faults).client_id, "c");
+        let text = faults.to_string();
+        assert!(text.contains("PLAINTEXT only") && text.contains("KAFKA_TOPIC"), "{text}");
+    }
+}

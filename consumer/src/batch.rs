@@ -1,0 +1,309 @@
+//! One object in the making: what it holds, and when it is full.
+//!
+//! ```text
+//! OpenBatch --take(record)*--> full, old, or told to close --seal--> Sealed (never changes again)
+//! ```
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use coinduit_common::line::{self, NotALine, Origin};
+
+use crate::{
+    ledger::metadata::{Closed, MOST_SKIPS, ObjectMetadata, Skip, Stored},
+    reader::Record,
+};
+
+/// When an object is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// At so many lines.
+    pub records: u64,
+    /// Before the line that would make it larger than so many bytes; a longer line is an object of its own.
+    pub bytes: usize,
+    /// So long after its first record was fetched.
+    pub age: Duration,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// It is a line of the batch.
+    Line,
+    /// It can't be a line; the batch counts it, and it has to be quarantined before the batch is stored.
+    Quarantine(NotALine),
+    /// The batch is full without it.
+    Full,
+}
+
+/// A batch that still takes records. Times are on one clock that never goes back.
+#[derive(Debug)]
+pub struct OpenBatch {
+    from: i64,
+    to: i64,
+    lines: Vec<u8>,
+    records: u64,
+    quarantined: u64,
+    stored: Option<Stored>,
+    skipped: Vec<Skip>,
+    opened_at: Option<Duration>,
+    full: Option<Closed>,
+}
+
+impl OpenBatch {
+    /// An empty batch that continues from `tail`, and whose next offset is `to`.
+    #[must_use]
+    pub const fn new(tail: i64, to: i64) -> Self {
+        Self {
+            from: tail,
+            to,
+            lines: Vec::new(),
+            records: 0,
+            quarantined: 0,
+            stored: None,
+            skipped: Vec::new(),
+            opened_at: None,
+            full: None,
+        }
+    }
+
+    /// Takes `record`, fetched at `now`, as a line, with what `enrich` appends; or says why not.
+    pub fn take(
+        &mut self,
+        limits: &Limits,
+        topic: &str,
+        partition: i32,
+        enrich: bool,
+        record: &Record,
+        now: Duration,
+    ) -> Taken {
+        if self.full.is_some() {
+            return Taken::Full;
+        }
+        let before = self.lines.len();
+        let origin = enrich.then(|| origin(topic, partition, record));
+        if let Err(reason) = line::append(&mut self.lines, record.value.as_deref(), origin) {
+            self.quarantined += 1;
+            self.to = record.offset + 1;
+            return Taken::Quarantine(reason);
+        }
+        if self.lines.len() > limits.bytes && self.records > 0 {
+            self.lines.truncate(before);
+            self.full = Some(Closed::Bytes);
+            return Taken::Full;
+        }
+        let first = self.stored.unwrap_or(Stored {
+            first_offset: record.offset,
+            first_timestamp_ms: record.timestamp_ms,
+            last_offset: 0,
+            last_timestamp_ms: 0,
+        });
+        self.stored =
+            Some(Stored { last_offset: record.offset, last_timestamp_ms: record.timestamp_ms, ..first });
+        self.records += 1;
+        self.to = record.offset + 1;
+        self.opened_at.get_or_insert(now);
+        if self.lines.len() >= limits.bytes {
+            self.full = Some(Closed::Bytes);
+        } else if self.records >= limits.records {
+            self.full = Some(Closed::Records);
+        }
+        Taken::Line
+    }
+
+    /// Steps forward to `to`: there is nothing between.
+    pub fn advance(&mut self, to: i64) {
+        self.to = self.to.max(to);
+    }
+
+    /// Steps over offsets that are recorded as skipped.
+    pub fn skip(&mut self, skip: Skip) {
+        match self.skipped.last_mut() {
+            Some(last) if last.to == skip.from && last.reason == skip.reason => last.to = skip.to,
+            _ => self.skipped.push(skip),
+        }
+        self.to = self.to.max(skip.to);
+        if self.skipped.len() >= MOST_SKIPS {
+            self.full.get_or_insert(Closed::Skips);
+        }
+    }
+
+    /// The reason to close it now, if there is one: it is full, or its oldest record has reached the age.
+    #[must_use]
+    pub fn due(&self, limits: &Limits, now: Duration) -> Option<Closed> {
+        self.full.or_else(|| {
+            self.opened_at.is_some_and(|opened| now >= opened + limits.age).then_some(Closed::Age)
+        })
+    }
+
+    /// When it will have reached the age.
+    #[must_use]
+    pub fn due_at(&self, limits: &Limits) -> Option<Duration> {
+        self.opened_at.map(|opened| opened + limits.age)
+    }
+
+    /// Whether it takes no more.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.full.is_some()
+    }
+
+    /// How many lines it has.
+    #[must_use]
+    pub const fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// The bytes that it occupies.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.lines.capacity()
+    }
+
+    /// Closes it: from here on the same bytes and bounds, whatever happens. `writer` names process and
+    /// batch; `fetched_at` is when the last record came.
+    #[must_use]
+    pub fn seal(self, writer: String, closed: Closed, fetched_at: Duration) -> Sealed {
+        let metadata = ObjectMetadata {
+            from_offset: self.from,
+            to_offset: self.to,
+            stored: self.stored,
+            records: self.records,
+            quarantined: self.quarantined,
+            skipped: self.skipped,
+            writer,
+            closed,
+        };
+        Sealed { metadata, held_bytes: self.lines.capacity(), body: Bytes::from(self.lines), fetched_at }
+    }
+}
+
+/// A batch that never changes again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// What is said of it; its name is `metadata.from_offset`.
+    pub metadata: ObjectMetadata,
+    /// Its lines.
+    pub body: Bytes,
+    /// When its last record came: the topic's id must be confirmed later than this.
+    pub fetched_at: Duration,
+    /// The bytes that it occupies.
+    pub held_bytes: usize,
+}
+
+fn origin<'a>(topic: &'a str, partition: i32, record: &'a Record) -> Origin<'a> {
+    Origin {
+        topic,
+        partition,
+        offset: record.offset,
+        timestamp_ms: record.timestamp_ms,
+        id: record.header("id"),
+        fetched_at: record.header("fetched_at"),
+        source: record.header("source"),
+        currency: record.header("currency"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::metadata::SkipReason;
+
+    const LIMITS: Limits = Limits { records: 3, bytes: 1000, age: Duration::from_secs(60) };
+
+    fn record(offset: i64, value: &str) -> Record {
+        Record {
+            offset,
+            timestamp_ms: offset * 10,
+            key: None,
+            value: Some(Bytes::from(value.to_owned())),
+            headers: Vec::new(),
+        }
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn take(batch: &mut OpenBatch, record: &Record, now: Duration) -> Taken {
+        batch.take(&LIMITS, "t", 0, false, record, now)
+    }
+
+    #[test]
+    fn it_is_full_at_its_records() {
+        let mut batch = OpenBatch::new(5, 5);
+        for offset in 7..10 {
+            assert_eq!(take(&mut batch, &record(offset, "{}"), at(0)), Taken::Line);
+        }
+        assert_eq!(take(&mut batch, &record(10, "{}"), at(0)), Taken::Full);
+        assert_eq!(batch.due(&LIMITS, at(0)), Some(Closed::Records));
+        let sealed = batch.seal("w/1".to_owned(), Closed::Records, at(0));
+        let stored = sealed.metadata.stored.unwrap();
+        assert_eq!((sealed.metadata.from_offset, sealed.metadata.to_offset), (5, 10));
+        assert_eq!(
+            (stored.first_offset, stored.last_offset, stored.first_timestamp_ms, stored.last_timestamp_ms),
+            (7, 9, 70, 90)
+        );
+        assert_eq!(sealed.body, "{}\n{}\n{}\n");
+    }
+
+    #[test]
+    fn a_line_that_does_not_fit_stays_for_the_next() {
+        let mut batch = OpenBatch::new(0, 0);
+        assert_eq!(take(&mut batch, &record(0, "{}"), at(0)), Taken::Line);
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(1000));
+        assert_eq!(take(&mut batch, &record(1, &long), at(0)), Taken::Full);
+        assert_eq!(batch.due(&LIMITS, at(0)), Some(Closed::Bytes));
+        assert_eq!(batch.seal(String::new(), Closed::Bytes, at(0)).metadata.to_offset, 1);
+    }
+
+    #[test]
+    fn a_line_longer_than_the_limit_is_an_object_of_its_own() {
+        let mut batch = OpenBatch::new(0, 0);
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(1000));
+        assert_eq!(take(&mut batch, &record(0, &long), at(0)), Taken::Line);
+        assert_eq!(batch.due(&LIMITS, at(0)), Some(Closed::Bytes));
+        assert_eq!(take(&mut batch, &record(1, "{}"), at(0)), Taken::Full);
+    }
+
+    #[test]
+    fn age_counts_from_the_first_record_and_needs_no_other() {
+        let mut batch = OpenBatch::new(0, 0);
+        assert_eq!((batch.due(&LIMITS, at(1_000)), batch.due_at(&LIMITS)), (None, None));
+        take(&mut batch, &record(0, "{}"), at(1_000));
+        take(&mut batch, &record(1, "{}"), at(1_050));
+        assert_eq!(batch.due_at(&LIMITS), Some(at(1_060)));
+        assert_eq!((batch.due(&LIMITS, at(1_059)), batch.due(&LIMITS, at(1_060))), (None, Some(Closed::Age)));
+    }
+
+    #[test]
+    fn what_cannot_be_a_line_is_counted_and_stepped_over() {
+        let mut batch = OpenBatch::new(0, 0);
+        assert_eq!(
+            take(&mut batch, &record(0, "nonsense"), at(0)),
+            Taken::Quarantine(line::append(&mut Vec::new(), Some(b"nonsense"), None).unwrap_err())
+        );
+        assert_eq!((batch.records(), batch.due_at(&LIMITS)), (0, None));
+        take(&mut batch, &record(1, "{}"), at(0));
+        let sealed = batch.seal(String::new(), Closed::Age, at(0)).metadata;
+        assert_eq!((sealed.quarantined, sealed.records, sealed.to_offset), (1, 1, 2));
+    }
+
+    #[test]
+    fn neighbouring_skips_become_one_and_sixteen_fill_it() {
+        let skip = |from, to| Skip { from, to, reason: SkipReason::Retention };
+        let mut batch = OpenBatch::new(0, 0);
+        batch.skip(skip(0, 10));
+        batch.skip(skip(10, 20));
+        assert!(!batch.is_full());
+        for n in 3..18 {
+            batch.skip(skip(n * 10, n * 10 + 5));
+        }
+        assert_eq!(batch.due(&LIMITS, at(0)), Some(Closed::Skips));
+        let sealed = batch.seal(String::new(), Closed::Skips, at(0)).metadata;
+        assert_eq!(
+            (sealed.skipped[0], sealed.skipped.len(), sealed.to_offset),
+            (skip(0, 20), MOST_SKIPS, 175)
+        );
+    }
+}

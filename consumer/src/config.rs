@@ -1,0 +1,290 @@
+//! What the operator wrote ([`Args`]) and what the program may rely on ([`Config`]).
+
+use std::time::Duration;
+
+use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand};
+use coinduit_common::{
+    alert::topic_arn,
+    aws::AwsSettings,
+    config::{self, Env, Faults, given},
+    kafka::settings::{KafkaArgs, KafkaSettings},
+    object_key::Prefix,
+    telemetry::LogSettings,
+};
+
+use crate::batch::Limits;
+
+/// Reads a Kafka topic and writes it to S3 as newline JSON objects, each record exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "consumer", version, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Args,
+}
+
+const AFTER_HELP: &str = "Every option is an environment variable too; a flag wins. AWS settings are the SDKs' own (AWS_REGION,
+AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL_S3, ...). Logs: RUST_LOG [info], LOG_FORMAT [text on a terminal, else json].
+Exit codes: 0 done, 1 failed (running again may help), 2 misconfigured.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read and write until told to stop (the default)
+    Run(Args),
+}
+
+impl Cli {
+    /// The settings of `run`, the only thing it does so far.
+    #[must_use]
+    pub fn into_args(self) -> Args {
+        match self.command {
+            Some(Command::Run(args)) => args,
+            None => self.run,
+        }
+    }
+}
+
+/// What the operator wrote.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub struct Args {
+    #[command(flatten)]
+    kafka: KafkaArgs,
+
+    /// Consumer group; not used yet: this version reads all partitions by itself [default: coinduit]
+    #[arg(long, env = "KAFKA_GROUP_ID", value_name = "NAME", help_heading = "Kafka")]
+    kafka_group_id: Option<String>,
+    /// Which client reads: auto or rskafka, which are the same so far [default: auto]
+    #[arg(long, env = "KAFKA_READER", value_name = "READER", help_heading = "Kafka")]
+    kafka_reader: Option<String>,
+    /// read_uncommitted; this version does not filter aborted transactions [default: read_uncommitted]
+    #[arg(long, env = "KAFKA_ISOLATION_LEVEL", value_name = "LEVEL", help_heading = "Kafka")]
+    kafka_isolation_level: Option<String>,
+    /// Where to begin without objects: earliest [default: earliest]
+    #[arg(long, env = "AUTO_OFFSET_RESET", value_name = "WHERE", help_heading = "Kafka")]
+    auto_offset_reset: Option<String>,
+
+    /// Bucket to write to (required)
+    #[arg(long, env = "S3_BUCKET", value_name = "NAME", help_heading = "Objects")]
+    s3_bucket: Option<String>,
+    /// Before every key; a missing last / is added [default: none]
+    #[arg(long, env = "S3_PREFIX", value_name = "PREFIX", help_heading = "Objects")]
+    s3_prefix: Option<String>,
+    /// log: one object per batch [default: log]
+    #[arg(long, env = "OBJECT_LAYOUT", value_name = "LAYOUT", help_heading = "Objects")]
+    object_layout: Option<String>,
+    /// none; this version does not compress [default: none]
+    #[arg(long, env = "COMPRESSION", value_name = "CODEC", help_heading = "Objects")]
+    compression: Option<String>,
+    /// Append id, timestamp, source and currency to lines that lack them: on or off [default: on]
+    #[arg(long, env = "ENRICH", value_name = "ON|OFF", help_heading = "Objects")]
+    enrich: Option<String>,
+    /// Close an object at so many records [default: 50000]
+    #[arg(long, env = "MAX_OBJECT_RECORDS", value_name = "NUMBER", help_heading = "Objects")]
+    max_object_records: Option<String>,
+    /// Close an object before it is larger than this [default: 8MiB]
+    #[arg(long, env = "MAX_OBJECT_BYTES", value_name = "SIZE", help_heading = "Objects")]
+    max_object_bytes: Option<String>,
+    /// Close an object so long after its first record was fetched [default: 60s]
+    #[arg(long, env = "MAX_OBJECT_AGE", value_name = "DURATION", help_heading = "Objects")]
+    max_object_age: Option<String>,
+
+    /// Memory for records and objects of all partitions together [default: 64MiB]
+    #[arg(long, env = "MEMORY_BUDGET", value_name = "SIZE", help_heading = "Running")]
+    memory_budget: Option<String>,
+    /// How long SIGTERM waits for what is held to be stored [default: 25s]
+    #[arg(long, env = "DRAIN_TIMEOUT", value_name = "DURATION", help_heading = "Running")]
+    drain_timeout: Option<String>,
+    /// SNS topic that is told when something goes wrong [default: none]
+    #[arg(long, env = "SNS_TOPIC_ARN", value_name = "ARN", help_heading = "Running")]
+    sns_topic_arn: Option<String>,
+    /// Store everything up to the log's end as it is now, then exit 0
+    #[arg(long, action = ArgAction::SetTrue, help_heading = "Running")]
+    exit_at_end: bool,
+}
+
+/// What the program may rely on.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where records come from.
+    pub kafka: KafkaSettings,
+    /// The group's name, if the operator gave one.
+    pub group_id: Option<String>,
+    /// Where objects go.
+    pub bucket: String,
+    /// Before every key.
+    pub prefix: Prefix,
+    /// When an object is closed.
+    pub limits: Limits,
+    /// Whether lines get members from headers and coordinates.
+    pub enrich: bool,
+    /// Bytes for all partitions together.
+    pub memory_budget: usize,
+    /// How long stopping may take.
+    pub drain_timeout: Duration,
+    /// End at the log's end.
+    pub exit_at_end: bool,
+    /// Whom to tell.
+    pub sns_topic_arn: Option<String>,
+    /// The AWS side.
+    pub aws: AwsSettings,
+    /// How to log.
+    pub log: LogSettings,
+}
+
+impl Config {
+    /// Checks each value and each pair of values.
+    ///
+    /// # Errors
+    /// Every fault, not only the first.
+    pub fn new(args: &Args, env: &Env) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let only =
+            |faults: &mut Faults, setting: &str, value: &Option<String>, usable: &[&str], other: &[&str]| {
+                faults.read(setting, value.as_deref(), (), |text| match text {
+                    text if usable.contains(&text) => Ok(()),
+                    text if other.contains(&text) => {
+                        Err(format!("this version has {} only", usable.join(" and ")))
+                    }
+                    _ => Err(format!("write {}", usable.join(" or "))),
+                });
+            };
+        only(&mut faults, "KAFKA_READER", &args.kafka_reader, &["auto", "rskafka"], &["native"]);
+        only(
+            &mut faults,
+            "KAFKA_ISOLATION_LEVEL",
+            &args.kafka_isolation_level,
+            &["read_uncommitted"],
+            &["read_committed"],
+        );
+        only(&mut faults, "AUTO_OFFSET_RESET", &args.auto_offset_reset, &["earliest"], &["latest", "error"]);
+        only(&mut faults, "OBJECT_LAYOUT", &args.object_layout, &["log"], &["record"]);
+        only(&mut faults, "COMPRESSION", &args.compression, &["none"], &["gzip", "zstd"]);
+        let limits = Limits {
+            records: faults.read("MAX_OBJECT_RECORDS", args.max_object_records.as_deref(), 50_000, |text| {
+                config::number(text, 1..=100_000_000).map(|number| u64::try_from(number).unwrap_or(u64::MAX))
+            }),
+            bytes: faults.read("MAX_OBJECT_BYTES", args.max_object_bytes.as_deref(), 8 << 20, |text| {
+                config::bytes(text).and_then(|size| {
+                    if size <= 1 << 30 { Ok(size) } else { Err("write at most 1GiB".to_owned()) }
+                })
+            }),
+            age: faults.read(
+                "MAX_OBJECT_AGE",
+                args.max_object_age.as_deref(),
+                Duration::from_secs(60),
+                config::duration,
+            ),
+        };
+        let memory_budget =
+            faults.read("MEMORY_BUDGET", args.memory_budget.as_deref(), 64 << 20, config::bytes);
+        if memory_budget < limits.bytes {
+            faults.add(
+                "MEMORY_BUDGET",
+                format!("is smaller than MAX_OBJECT_BYTES ({memory_budget} < {} bytes)", limits.bytes),
+                "raise it, or lower MAX_OBJECT_BYTES",
+            );
+        }
+        let bucket = given(args.s3_bucket.as_deref()).map(ToOwned::to_owned);
+        if bucket.is_none() {
+            faults.add("S3_BUCKET", "is not set", "name the bucket to write to");
+        }
+        let config = Self {
+            kafka: args.kafka.read("coinduit-consumer", &mut faults),
+            group_id: given(args.kafka_group_id.as_deref()).map(ToOwned::to_owned),
+            bucket: bucket.unwrap_or_default(),
+            prefix: faults.read("S3_PREFIX", args.s3_prefix.as_deref(), Prefix::default(), Prefix::new),
+            limits,
+            enrich: faults.read("ENRICH", args.enrich.as_deref(), true, |text| match text {
+                "on" => Ok(true),
+                "off" => Ok(false),
+                _ => Err("write on or off".to_owned()),
+            }),
+            memory_budget,
+            drain_timeout: faults.read(
+                "DRAIN_TIMEOUT",
+                args.drain_timeout.as_deref(),
+                Duration::from_secs(25),
+                config::duration,
+            ),
+            exit_at_end: args.exit_at_end,
+            sns_topic_arn: faults.read("SNS_TOPIC_ARN", args.sns_topic_arn.as_deref(), None, |text| {
+                topic_arn(text).map(Some).map_err(|error| error.to_string())
+            }),
+            aws: AwsSettings::from_env(env, &mut faults),
+            log: LogSettings::from_env(env, &mut faults),
+        };
+        faults.into_result(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn config(args: Args) -> Result<Config, Faults> {
+        Config::new(&args, &Env::default())
+    }
+
+    fn own(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_the_contracts() {
+        let config = config(Args { s3_bucket: own("b"), ..Args::default() }).unwrap();
+        assert_eq!(config.limits, Limits { records: 50_000, bytes: 8 << 20, age: Duration::from_secs(60) });
+        assert_eq!(
+            (config.memory_budget, config.drain_timeout, config.enrich),
+            (64 << 20, Duration::from_secs(25), true)
+        );
+        assert_eq!(
+            (config.kafka.topic.as_str(), config.kafka.client_id.as_str(), config.prefix.as_str()),
+            ("crypto_prices", "coinduit-consumer", "")
+        );
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once() {
+        let args = Args {
+            max_object_age: own("60"),
+            max_object_bytes: own("128MiB"),
+            auto_offset_reset: own("latest"),
+            compression: own("brotli"),
+            s3_prefix: own("/a"),
+            sns_topic_arn: own("alerts"),
+            ..Args::default()
+        };
+        let text = config(args).unwrap_err().to_string();
+        for name in [
+            "MAX_OBJECT_AGE",
+            "MEMORY_BUDGET",
+            "AUTO_OFFSET_RESET",
+            "COMPRESSION",
+            "S3_PREFIX",
+            "SNS_TOPIC_ARN",
+            "S3_BUCKET",
+        ] {
+            assert!(text.contains(name), "{name} is missing in {text}");
+        }
+        assert!(text.contains("this version has earliest only"), "{text}");
+    }
+
+    #[test]
+    fn run_is_the_default() {
+        for line in [
+            &["consumer", "--s3-bucket", "b", "--exit-at-end"][..],
+            &["consumer", "run", "--s3-bucket", "b", "--exit-at-end"],
+        ] {
+            let args = Cli::try_parse_from(line).unwrap().into_args();
+            assert!(args.exit_at_end && args.s3_bucket.as_deref() == Some("b"));
+        }
+    }
+}

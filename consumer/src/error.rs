@@ -1,0 +1,53 @@
+//! Why the consumer ends without having been asked to.
+
+use coinduit_common::exit::Exit;
+
+use crate::{identity::IdentityError, ownership::OwnershipError};
+
+/// Nothing that is tried again can help.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// The topic is another one of the same name.
+    #[error("{0}; its records need another S3_PREFIX and another group")]
+    TopicRecreated(IdentityError),
+    /// The folder in the bucket is not this topic's, or the store can't be used.
+    #[error(transparent)]
+    Ownership(OwnershipError),
+}
+
+/// The consumer ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsumerError {
+    /// A person has to change something first.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+    /// The bucket's client can't be built.
+    #[error("make a client for bucket {bucket}")]
+    Client {
+        /// The bucket.
+        bucket: String,
+        /// Why.
+        #[source]
+        source: object_store::Error,
+    },
+    /// What was held could not be stored in time. It is in Kafka, and will be read again.
+    #[error("{partitions} partitions still held records when DRAIN_TIMEOUT ended; they will be read again")]
+    NotDrained {
+        /// How many.
+        partitions: usize,
+    },
+    /// A bug.
+    #[error("a partition's task ended abnormally")]
+    Crashed(#[source] tokio::task::JoinError),
+}
+
+impl ConsumerError {
+    /// The exit code.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::Fatal(_) | Self::Client { .. } => Exit::Misconfigured,
+            Self::NotDrained { .. } | Self::Crashed(_) => Exit::Failed,
+        }
+    }
+}

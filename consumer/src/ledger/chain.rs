@@ -1,0 +1,243 @@
+//! One partition's chain of objects in the bucket: its end, and the next link.
+//!
+//! Every function here is one attempt. Who calls decides whether and when there is another.
+
+use std::sync::Arc;
+
+use coinduit_common::object_key::{self, Prefix};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::{
+    bucket::{Bucket, NewObject, StoreError},
+    decide::{self, AfterCreate, Standing},
+    metadata::{Link, NotALink},
+    tail::{Search, Seen},
+};
+use crate::{batch::Sealed, quarantine::Quarantined};
+
+/// What S3 returns at most for one listing.
+const PAGE: usize = 1000;
+/// How many quarantined records are stored at a time.
+const QUARANTINE_PUTS: usize = 8;
+
+/// The chain could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What stands there is not ours.
+    #[error(transparent)]
+    NotALink(#[from] NotALink),
+}
+
+impl ChainError {
+    /// Whether a person has to change something before it can work.
+    #[must_use]
+    pub const fn is_permanent(&self) -> bool {
+        match self {
+            Self::Store(error) => error.permanent,
+            Self::NotALink(_) => true,
+        }
+    }
+}
+
+/// One partition's objects.
+#[derive(Clone)]
+pub struct Chain {
+    bucket: Arc<dyn Bucket>,
+    prefix: Arc<Prefix>,
+    topic: Arc<str>,
+    partition: i32,
+}
+
+impl std::fmt::Debug for Chain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chain")
+            .field("topic", &self.topic)
+            .field("partition", &self.partition)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Chain {
+    /// The chain of `topic`/`partition` below `prefix`.
+    #[must_use]
+    pub fn new(bucket: Arc<dyn Bucket>, prefix: Arc<Prefix>, topic: Arc<str>, partition: i32) -> Self {
+        Self { bucket, prefix, topic, partition }
+    }
+
+    /// The key of the object that continues from `tail`.
+    #[must_use]
+    pub fn key(&self, tail: i64) -> String {
+        object_key::object(&self.prefix, &self.topic, self.partition, tail, "jsonl")
+    }
+
+    /// The tail: the end of the object with the greatest name; `None` where there is no object.
+    ///
+    /// # Errors
+    /// [`ChainError::NotALink`] where that object says nothing about its end.
+    pub async fn tail(&self) -> Result<Option<i64>, ChainError> {
+        let Some((name, key)) = self.last_object().await? else { return Ok(None) };
+        match self.bucket.metadata(&key).await? {
+            Some(metadata) => Ok(Some(Link::read(&key, name, &metadata)?.to_offset)),
+            None => Err(NotALink { key, problem: "it was listed, and is gone".to_owned() }.into()),
+        }
+    }
+
+    /// Puts the batch under the tail it continues from, once, and finds out what stands there.
+    ///
+    /// # Errors
+    /// [`ChainError`]: nothing is known; it may be stored now, or later.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves at most one whole object, which [`Chain::tail`] finds.
+    pub async fn put(&self, sealed: &Sealed) -> Result<Standing, ChainError> {
+        let key = self.key(sealed.metadata.from_offset);
+        let object = NewObject {
+            key,
+            body: sealed.body.clone(),
+            content_type: "application/x-ndjson",
+            metadata: sealed.metadata.to_user_metadata(),
+        };
+        let answer = self.bucket.create(&object).await;
+        if decide::after_create(&answer) == AfterCreate::Stored {
+            return Ok(Standing::Ours);
+        }
+        match (self.standing(sealed).await?, answer) {
+            // It failed, and nothing stands there: the failure is what there is to say.
+            (Standing::Absent, Err(error)) => Err(error.into()),
+            (standing, _) => Ok(standing),
+        }
+    }
+
+    /// What stands under the batch's name.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn standing(&self, sealed: &Sealed) -> Result<Standing, ChainError> {
+        let from = sealed.metadata.from_offset;
+        let key = self.key(from);
+        let metadata = self.bucket.metadata(&key).await?;
+        Ok(decide::standing(&key, from, &sealed.metadata.writer, metadata.as_ref())?)
+    }
+
+    /// Stores all `records`, whatever was there.
+    ///
+    /// # Errors
+    /// The first [`ChainError`]; some may be stored.
+    pub async fn quarantine(&self, records: &[Quarantined]) -> Result<(), ChainError> {
+        // Collected first: a lazy map over borrowed records is not `Send` enough for a spawned task.
+        let puts: Vec<_> = records.iter().map(|record| self.bucket.put(&record.object)).collect();
+        stream::iter(puts)
+            .buffer_unordered(QUARANTINE_PUTS)
+            .try_collect::<()>()
+            .await
+            .map_err(ChainError::from)
+    }
+
+    async fn last_object(&self) -> Result<Option<(i64, String)>, StoreError> {
+        let folder = object_key::partition_folder(&self.prefix, &self.topic, self.partition);
+        let mut search = Search::new();
+        let mut last = None;
+        while let Some(from) = search.next() {
+            let mut start = object_key::before(&self.prefix, &self.topic, self.partition, from);
+            let seen = loop {
+                let page = self.bucket.keys_after(&folder, &start, PAGE).await?;
+                let names =
+                    page.keys.iter().filter_map(|key| Some((object_key::tail_of(&folder, key)?, key)));
+                match (names.max(), page.keys.last()) {
+                    (Some((name, key)), _) => {
+                        last = Some((name, key.clone()));
+                        break Seen { last: Some(name), more: page.more };
+                    }
+                    // A page of nothing but foreign keys.
+                    (None, Some(end)) if page.more => start.clone_from(end),
+                    (None, _) => break Seen { last: None, more: false },
+                }
+            };
+            search.seen(from, seen);
+        }
+        Ok(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        ledger::{
+            bucket::UserMetadata,
+            metadata::{Closed, ObjectMetadata},
+        },
+        testing::{Fault, MemoryBucket},
+    };
+
+    fn sealed(from: i64, to: i64, writer: &str) -> Sealed {
+        Sealed {
+            metadata: ObjectMetadata {
+                from_offset: from,
+                to_offset: to,
+                stored: None,
+                records: 0,
+                quarantined: 0,
+                skipped: Vec::new(),
+                writer: writer.to_owned(),
+                closed: Closed::Age,
+            },
+            body: Bytes::from(format!("{writer}\n")),
+            fetched_at: std::time::Duration::ZERO,
+            held_bytes: 0,
+        }
+    }
+
+    fn chain() -> (Arc<MemoryBucket>, Chain) {
+        let bucket = Arc::new(MemoryBucket::default());
+        (Arc::clone(&bucket), Chain::new(bucket, Arc::default(), "t".into(), 0))
+    }
+
+    #[tokio::test]
+    async fn the_tail_is_the_end_of_the_last_object() {
+        let (bucket, chain) = chain();
+        assert_eq!(chain.tail().await.unwrap(), None);
+        for n in 0..2_500 {
+            assert_eq!(chain.put(&sealed(n * 3, n * 3 + 3, "w/1")).await.unwrap(), Standing::Ours);
+        }
+        bucket.insert("t/partition=0/zzz", UserMetadata::new());
+        assert_eq!(chain.tail().await.unwrap(), Some(7_500));
+    }
+
+    #[tokio::test]
+    async fn of_two_writers_at_one_tail_one_wins() {
+        let (_, chain) = chain();
+        assert_eq!(chain.put(&sealed(0, 5, "a/1")).await.unwrap(), Standing::Ours);
+        assert_eq!(chain.put(&sealed(0, 9, "b/1")).await.unwrap(), Standing::Superseded { tail: 5 });
+        assert_eq!(chain.tail().await.unwrap(), Some(5));
+    }
+
+    #[tokio::test]
+    async fn whatever_happens_to_a_put_the_truth_is_found() {
+        for (fault, standing, stored) in [
+            (Fault::FailBefore, None, false),
+            (Fault::FailAfter, Some(Standing::Ours), true),
+            (Fault::ConflictBefore, Some(Standing::Absent), false),
+            (Fault::ConflictAfter, Some(Standing::Ours), true),
+        ] {
+            let (bucket, chain) = chain();
+            bucket.fail_next(fault);
+            assert_eq!(chain.put(&sealed(0, 5, "a/1")).await.ok(), standing, "{fault:?}");
+            assert_eq!(bucket.contains("t/partition=0/00000000000000000000.jsonl"), stored, "{fault:?}");
+            assert_eq!(chain.put(&sealed(0, 5, "a/1")).await.unwrap(), Standing::Ours, "{fault:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_object_that_says_nothing_about_its_end_stops_the_chain() {
+        let (bucket, chain) = chain();
+        bucket.insert("t/partition=0/00000000000000000007.jsonl", UserMetadata::new());
+        let error = chain.tail().await.unwrap_err();
+        assert!(error.is_permanent() && error.to_string().contains("00000000000000000007.jsonl"), "{error}");
+    }
+}

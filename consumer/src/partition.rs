@@ -1,0 +1,313 @@
+//! One partition's task: fetches, does the work that [`progress`] asks for, and tries again for ever.
+//!
+//! ```text
+//!            +--fetch--> reader --+
+//! Progress --+                    +--> Progress   (both at the same time, each at most once)
+//!            +--work---> chain ---+
+//! ```
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use coinduit_common::{
+    alert::{Alert, AlertKind, Alerts},
+    clock,
+    report::Chain as Causes,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tracing::{debug, info, warn};
+
+use crate::{
+    budget::Share,
+    error::Fatal,
+    identity::Identity,
+    ledger::{chain::Chain, metadata::Closed},
+    partition::{
+        progress::{Progress, Setting, Settled},
+        store::{Located, Store, perform},
+    },
+    reader::{Bounds, Fetched, PartitionReader, ReadError},
+    trouble::Trouble,
+};
+
+pub mod progress;
+mod store;
+
+/// After so many empty fetches below the high watermark people are told.
+const EMPTY_HANDED: u32 = 20;
+/// For so long a log may end before its own tail: a new leader's high watermark lags for a moment.
+const LAGGING_LEADER: Duration = Duration::from_secs(30);
+
+/// What a partition's task works with.
+pub struct PartitionTask {
+    /// What does not change.
+    pub setting: Setting,
+    /// Where records come from.
+    pub reader: Box<dyn PartitionReader>,
+    /// Where objects go.
+    pub chain: Chain,
+    /// Whether the topic is still the same.
+    pub identity: Arc<Identity>,
+    /// Whom to tell.
+    pub alerts: Alerts,
+    /// The memory it may use.
+    pub share: Share,
+    /// Becomes true when the process is to stop.
+    pub stop: watch::Receiver<bool>,
+    /// End at the log's end as it is now.
+    pub exit_at_end: bool,
+}
+
+impl std::fmt::Debug for PartitionTask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PartitionTask").field("setting", &self.setting).finish_non_exhaustive()
+    }
+}
+
+impl PartitionTask {
+    /// Reads and stores until it is told to stop, or the end is reached.
+    ///
+    /// # Errors
+    /// [`Fatal`] where no attempt can help and the process has to end.
+    pub async fn run(self) -> Result<(), Fatal> {
+        let Self { setting, mut reader, chain, identity, alerts, share, mut stop, exit_at_end } = self;
+        let store =
+            Store { place: format!("{}/{}", setting.topic, setting.partition), chain, identity, alerts };
+        let located = tokio::select! {
+            located = store.locate(&mut *reader) => located,
+            () = stopped(&mut stop) => return Ok(()),
+        };
+        let Located { tail, bounds } = located;
+        // Without objects, reading starts where the log does: AUTO_OFFSET_RESET=earliest.
+        let start = tail.unwrap_or(bounds.start);
+        let tail = tail.unwrap_or(0);
+        info!(partition = setting.partition, tail, start, end = bounds.end, "reading");
+        let progress = Progress::new(setting, tail, start, exit_at_end.then_some(bounds.end));
+        let store = Arc::new(store);
+        Reading {
+            progress,
+            store,
+            share,
+            stop,
+            beyond_since: None,
+            trouble: Trouble::default(),
+            resume_at: None,
+            empty_handed: 0,
+        }
+        .run(reader)
+        .await
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+/// What one question to the log brought.
+enum Answer {
+    Fetched(Fetched),
+    /// The offset is outside of the log, which has these bounds.
+    Outside(Bounds),
+}
+
+type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
+type Asked = (Box<dyn PartitionReader>, i64, Result<Answer, ReadError>);
+
+async fn ask(mut reader: Box<dyn PartitionReader>, from: i64) -> Asked {
+    let answer = match reader.fetch(from).await {
+        Ok(fetched) => Ok(Answer::Fetched(fetched)),
+        Err(ReadError::OutOfRange { .. }) => reader.bounds().await.map(Answer::Outside),
+        Err(error) => Err(error),
+    };
+    (reader, from, answer)
+}
+
+/// Waits for what is under way; for ever where nothing is.
+///
+/// # Cancel safety
+/// What is under way stays so.
+async fn done<T>(pending: &mut Pending<T>) -> T {
+    match pending {
+        Some(future) => future.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The loop's state.
+struct Reading {
+    progress: Progress,
+    store: Arc<Store>,
+    share: Share,
+    stop: watch::Receiver<bool>,
+    /// Since when the log has ended before the position.
+    beyond_since: Option<Duration>,
+    /// The reader's.
+    trouble: Trouble,
+    /// Don't ask the log before this.
+    resume_at: Option<Instant>,
+    /// So many fetches in a row brought nothing although there should be something.
+    empty_handed: u32,
+}
+
+impl Reading {
+    async fn run(mut self, reader: Box<dyn PartitionReader>) -> Result<(), Fatal> {
+        let mut idle = Some(reader);
+        let mut asked: Pending<Asked> = None;
+        let mut work: Pending<Result<Settled, Fatal>> = None;
+        loop {
+            self.share.set(self.progress.held_bytes());
+            let now = clock::since_boot();
+            if work.is_none()
+                && let Some(todo) = self.progress.next_work(now, self.share.is_pressed())
+            {
+                work = Some(Box::pin(perform(Arc::clone(&self.store), todo)));
+            }
+            if self.progress.is_done() {
+                return Ok(());
+            }
+            let may_ask = self.share.has_room() && self.resume_at.is_none_or(|at| at <= Instant::now());
+            if may_ask
+                && let Some(from) = self.progress.fetch_from()
+                && let Some(reader) = idle.take()
+            {
+                asked = Some(Box::pin(ask(reader, from)));
+            }
+            let wake_at = self.wake_at(now, idle.is_some());
+            let closing = *self.stop.borrow();
+            tokio::select! {
+                settled = done(&mut work) => {
+                    work = None;
+                    self.progress.settled(settled?, clock::since_boot());
+                }
+                (reader, from, answer) = done(&mut asked) => {
+                    asked = None;
+                    idle = Some(reader);
+                    self.answered(from, answer);
+                }
+                () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
+                () = self.share.changed() => {}
+                () = stopped(&mut self.stop), if !closing => {
+                    self.progress.close(Closed::Shutdown);
+                    // What is asked for and not answered yet will be read by whoever comes next.
+                    asked = None;
+                }
+            }
+        }
+    }
+
+    /// When something is due though nothing happens: an object's age, or another question to the log.
+    fn wake_at(&self, now: Duration, idle: bool) -> Option<Instant> {
+        let due = self.progress.due_at().map(|due| Instant::now() + due.saturating_sub(now));
+        let resume = self.resume_at.filter(|at| idle && *at > Instant::now());
+        due.into_iter().chain(resume).min()
+    }
+
+    fn answered(&mut self, from: i64, answer: Result<Answer, ReadError>) {
+        let now = clock::since_boot();
+        match answer {
+            Ok(Answer::Fetched(fetched)) => {
+                self.beyond_since = None;
+                self.fetched(from, fetched, now);
+            }
+            Ok(Answer::Outside(bounds)) if bounds.start > from => self.lost(bounds),
+            Ok(Answer::Outside(bounds)) => self.beyond(from, bounds, now),
+            Err(error) => {
+                let permanent = matches!(error, ReadError::Undecodable { .. });
+                let advice = if permanent {
+                    "this version reads neither transactions nor lz4 and zstd; the partition is tried again every minute, and nothing is lost while it is retained"
+                } else {
+                    "check that the brokers run and can be reached; it is tried again for ever, and nothing is lost while it is retained"
+                };
+                self.pause(now, permanent, &error, advice);
+            }
+        }
+    }
+
+    fn fetched(&mut self, from: i64, fetched: Fetched, now: Duration) {
+        let partition = self.progress.partition();
+        debug!(
+            partition,
+            from,
+            records = fetched.records.len(),
+            high_watermark = fetched.high_watermark,
+            "fetched"
+        );
+        let nothing = fetched.records.is_empty() && fetched.next == from && fetched.high_watermark > from;
+        self.empty_handed = if nothing { self.empty_handed.saturating_add(1) } else { 0 };
+        if self.empty_handed == EMPTY_HANDED {
+            let what = format!(
+                "offset {from} brings no record although the log goes on to {}",
+                fetched.high_watermark
+            );
+            let advice = "an open transaction ends by itself; behind records that compaction removed at the end of a log, publish one more record";
+            self.store.alerts.send(
+                Alert::new(AlertKind::KafkaFailed, &self.store.place, what, advice).detail("offset", from),
+            );
+        }
+        if let Some(lasted) = self.trouble.over(now) {
+            info!(partition, seconds = lasted.as_secs(), "reading again");
+        }
+        self.progress.fetched(from, fetched, now);
+    }
+
+    /// Retention was faster.
+    fn lost(&mut self, bounds: Bounds) {
+        let Some(skip) = self.progress.lost_before(bounds.start) else { return };
+        let count = u64::try_from(skip.to - skip.from).unwrap_or_default();
+        let what = format!(
+            "offsets {} to {} were deleted by retention before they were read",
+            skip.from,
+            skip.to - 1
+        );
+        let alert = Alert::new(
+            AlertKind::RecordsLost,
+            &self.store.place,
+            what,
+            "raise the topic's retention, or find out why the consumer stood still",
+        );
+        self.store.alerts.send(alert.count(count).detail("from", skip.from).detail("to", skip.to));
+    }
+
+    /// The log ends before what we have.
+    fn beyond(&mut self, from: i64, bounds: Bounds, now: Duration) {
+        let since = *self.beyond_since.get_or_insert(now);
+        if now.saturating_sub(since) < LAGGING_LEADER {
+            self.resume_at = Some(Instant::now() + Duration::from_secs(1));
+            return;
+        }
+        let error = ReadError::OutOfRange { offset: from };
+        if self.trouble.failed(now, true).tell {
+            let what =
+                format!("the log ends at {}, but everything below {from} was read already", bounds.end);
+            let advice = "records were lost by the cluster (unclean leader election, or a restored backup); compare the log with the objects, then start with another S3_PREFIX and another group";
+            self.store.alerts.send(
+                Alert::new(AlertKind::LogTruncated, &self.store.place, what, advice)
+                    .detail("position", from)
+                    .detail("log_end", bounds.end),
+            );
+        }
+        warn!(partition = self.progress.partition(), log_end = bounds.end, %error, "the log ends before what was read; trying again in a minute");
+        self.resume_at = Some(Instant::now() + Duration::from_secs(60));
+    }
+
+    fn pause(&mut self, now: Duration, permanent: bool, error: &ReadError, advice: &str) {
+        let verdict = self.trouble.failed(now, permanent);
+        let causes = Causes(error).to_string();
+        warn!(
+            partition = self.progress.partition(),
+            error = causes,
+            wait_ms = verdict.wait.as_millis(),
+            "can't read, trying again"
+        );
+        if verdict.tell {
+            self.store.alerts.send(
+                Alert::new(AlertKind::KafkaFailed, &self.store.place, causes, advice)
+                    .detail("position", self.progress.position()),
+            );
+        }
+        self.resume_at = Some(Instant::now() + verdict.wait);
+    }
+}

@@ -1,0 +1,236 @@
+//! Brings one partition's work to the store, trying again for ever.
+//!
+//! One piece of work is one future that ends with what is true ([`Settled`]): stored, superseded, quarantined. In
+//! between it waits as [`Trouble`] says, and tells people.
+
+use std::{sync::Arc, time::Duration};
+
+use coinduit_common::{
+    alert::{Alert, AlertKind, Alerts},
+    clock,
+    report::Chain as Causes,
+};
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use super::progress::{Settled, Work};
+use crate::{
+    batch::Sealed,
+    error::Fatal,
+    identity::{Identity, IdentityError},
+    ledger::{
+        chain::{Chain, ChainError},
+        decide::Standing,
+    },
+    quarantine::Quarantined,
+    reader::{Bounds, PartitionReader},
+    trouble::Trouble,
+};
+
+/// A put that was begun longer ago than this starts again at reading the tail.
+const STALE: Duration = Duration::from_secs(5 * 60);
+
+/// What one partition's work needs.
+pub(super) struct Store {
+    /// `topic/partition`, for people.
+    pub(super) place: String,
+    pub(super) chain: Chain,
+    pub(super) identity: Arc<Identity>,
+    pub(super) alerts: Alerts,
+}
+
+/// Where a partition stands.
+pub(super) struct Located {
+    /// The end of its chain, if it has one.
+    pub(super) tail: Option<i64>,
+    /// Its log.
+    pub(super) bounds: Bounds,
+}
+
+/// Does the work, however long it takes.
+///
+/// # Errors
+/// [`Fatal`]: the topic is another one.
+///
+/// # Cancel safety
+/// Dropping the future leaves at most one whole object.
+pub(super) async fn perform(store: Arc<Store>, work: Work) -> Result<Settled, Fatal> {
+    match work {
+        Work::Quarantine(records) => store.quarantine(&records).await,
+        Work::Put(sealed) => store.put(&sealed).await,
+    }
+}
+
+impl Store {
+    /// Finds the tail in the bucket, and the log's bounds.
+    pub(super) async fn locate(&self, reader: &mut dyn PartitionReader) -> Located {
+        let mut trouble = Trouble::default();
+        loop {
+            let tail = match self.chain.tail().await {
+                Ok(tail) => tail,
+                Err(error) => {
+                    self.wait_for_store(&mut trouble, &error).await;
+                    continue;
+                }
+            };
+            match reader.bounds().await {
+                Ok(bounds) => return Located { tail, bounds },
+                Err(error) => {
+                    self.wait(
+                        &mut trouble,
+                        false,
+                        AlertKind::KafkaFailed,
+                        &error,
+                        "check that the brokers run and can be reached; it is tried again for ever",
+                    )
+                    .await;
+                }
+            }
+        }
+    }
+
+    async fn quarantine(&self, records: &[Quarantined]) -> Result<Settled, Fatal> {
+        self.confirm_topic(Duration::ZERO).await?;
+        let mut trouble = Trouble::default();
+        while let Err(error) = self.chain.quarantine(records).await {
+            self.wait_for_store(&mut trouble, &error).await;
+        }
+        self.end(&mut trouble);
+        let alarming: Vec<&Quarantined> = records.iter().filter(|record| record.is_alarming()).collect();
+        info!(place = self.place, records = records.len(), alarming = alarming.len(), "records quarantined");
+        if let Some(first) = alarming.first() {
+            let count = u64::try_from(alarming.len()).unwrap_or(u64::MAX);
+            let what = format!(
+                "{count} records can't be lines; the first is at offset {}: {}",
+                first.offset, first.reason
+            );
+            let advice = format!(
+                "look at s3 object {} and at the program that published it; the other records are stored",
+                first.object.key
+            );
+            let alert = Alert::new(AlertKind::RecordQuarantined, &self.place, what, advice).count(count);
+            self.alerts.send(
+                alert
+                    .detail("offset", first.offset)
+                    .detail("reason", first.reason.reason())
+                    .detail("key", first.object.key.as_str()),
+            );
+        }
+        Ok(Settled::Quarantined)
+    }
+
+    /// One batch, until it is known what stands under its name.
+    async fn put(&self, sealed: &Sealed) -> Result<Settled, Fatal> {
+        let mut trouble = Trouble::default();
+        let begun = Instant::now();
+        let mut first_attempt: Option<Duration> = None;
+        loop {
+            self.confirm_topic(sealed.fetched_at).await?;
+            let now = clock::since_boot();
+            let stale = now.saturating_sub(*first_attempt.get_or_insert(now)) > STALE;
+            let attempt = if stale { self.start_again(sealed).await } else { self.chain.put(sealed).await };
+            match attempt {
+                Ok(standing) => match Settled::of(&standing) {
+                    Some(settled) => {
+                        self.end(&mut trouble);
+                        self.log(sealed, settled, begun.elapsed());
+                        return Ok(settled);
+                    }
+                    // A conflict that nobody won, or a stale attempt that may begin anew.
+                    None if stale => first_attempt = None,
+                    None => sleep(trouble.failed(clock::since_boot(), false).wait).await,
+                },
+                Err(error) => self.wait_for_store(&mut trouble, &error).await,
+            }
+        }
+    }
+
+    /// Reads the tail for a batch whose first attempt is long ago: what stands there decides.
+    async fn start_again(&self, sealed: &Sealed) -> Result<Standing, ChainError> {
+        let own = self.chain.standing(sealed).await?;
+        if own != Standing::Absent {
+            return Ok(own);
+        }
+        match self.chain.tail().await? {
+            Some(tail) if tail != sealed.metadata.from_offset => Ok(Standing::Superseded { tail }),
+            _ => Ok(Standing::Absent),
+        }
+    }
+
+    /// Waits until the topic was shown to be the same later than `after`.
+    async fn confirm_topic(&self, after: Duration) -> Result<(), Fatal> {
+        let mut trouble = Trouble::default();
+        loop {
+            match self.identity.confirm(after).await {
+                Ok(()) => return Ok(()),
+                Err(error @ IdentityError::Recreated { .. }) => return Err(Fatal::TopicRecreated(error)),
+                Err(error) => {
+                    let missing = matches!(error, IdentityError::Missing { .. });
+                    let kind = if missing { AlertKind::TopicChanged } else { AlertKind::KafkaFailed };
+                    let advice = "nothing is stored before the cluster shows that the topic is still the same; check that the brokers run and that nobody deleted the topic";
+                    self.wait(&mut trouble, missing, kind, &error, advice).await;
+                }
+            }
+        }
+    }
+
+    async fn wait_for_store(&self, trouble: &mut Trouble, error: &ChainError) {
+        let (kind, advice) = match error {
+            ChainError::Store(error) if error.permanent => (
+                AlertKind::StoreFailed,
+                "check the bucket's name, the credentials and their permissions (list, get, put); it is tried again every minute, and nothing is lost",
+            ),
+            ChainError::Store(_) => (
+                AlertKind::StoreFailed,
+                "check that the store runs and can be reached; it is tried again for ever, and nothing is lost",
+            ),
+            ChainError::NotALink(_) => (
+                AlertKind::LedgerBroken,
+                "somebody wrote or changed an object in this folder; remove it if it is not the consumer's, else choose another S3_PREFIX",
+            ),
+        };
+        self.wait(trouble, error.is_permanent(), kind, error, advice).await;
+    }
+
+    async fn wait(
+        &self,
+        trouble: &mut Trouble,
+        permanent: bool,
+        kind: AlertKind,
+        error: &(dyn std::error::Error + Send + Sync + 'static),
+        advice: &str,
+    ) {
+        let verdict = trouble.failed(clock::since_boot(), permanent);
+        let causes = Causes(error).to_string();
+        warn!(place = self.place, error = causes, wait_ms = verdict.wait.as_millis(), "failed, trying again");
+        if verdict.tell {
+            self.alerts.send(Alert::new(kind, &self.place, causes, advice));
+        }
+        sleep(verdict.wait).await;
+    }
+
+    fn end(&self, trouble: &mut Trouble) {
+        if let Some(lasted) = trouble.over(clock::since_boot()) {
+            info!(place = self.place, seconds = lasted.as_secs(), "works again");
+        }
+    }
+
+    fn log(&self, sealed: &Sealed, settled: Settled, took: Duration) {
+        let metadata = &sealed.metadata;
+        let key = self.chain.key(metadata.from_offset);
+        match settled {
+            Settled::Superseded { tail } => {
+                warn!(key, tail, "another writer's object stands there; going on at its end")
+            }
+            _ => info!(
+                key,
+                to = metadata.to_offset,
+                records = metadata.records,
+                bytes = sealed.body.len(),
+                closed = metadata.closed.name(),
+                elapsed_ms = took.as_millis(),
+                "object stored"
+            ),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! rskafka as a [`PartitionReader`], inside time limits of our own.
+//!
+//! rskafka waits for ever: its back-off deadline counts only its own sleeps, and a broker that accepts and
+//! never answers holds a call until it does. So every call here ends by [`CALL_LIMIT`], and a client that
+//! ran into it is thrown away, connection and all. It reads no control batches, null headers, lz4 or zstd
+//! (its codecs for those are C): such a fetch fails each time, which is [`ReadError::Undecodable`].
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use coinduit_common::kafka::bootstrap::Bootstrap;
+use rskafka::{
+    BackoffConfig,
+    client::{
+        Client, ClientBuilder,
+        error::{Error, ProtocolError},
+        partition::{OffsetAt, PartitionClient, UnknownTopicHandling},
+    },
+    record::RecordAndOffset,
+};
+use tokio::{sync::Mutex, time::timeout};
+
+use super::{Bounds, Fetched, Header, PartitionReader, ReadError, Record};
+
+/// How long a broker may hold a fetch that finds nothing.
+const FETCH_WAIT_MS: i32 = 500;
+/// How much one fetch asks for, beyond the one batch that always comes.
+const FETCH_BYTES: i32 = 1 << 20;
+/// How long one call may take in all, leader moves and reconnects included.
+const CALL_LIMIT: Duration = Duration::from_secs(15);
+
+/// Makes the readers of one topic. They share a client for metadata; each has a connection of its own.
+#[derive(Debug)]
+pub struct Readers {
+    bootstrap: Bootstrap,
+    client_id: String,
+    topic: String,
+    client: Mutex<Option<Arc<Client>>>,
+}
+
+impl Readers {
+    /// For `topic`, which must exist: rskafka would create it by asking.
+    #[must_use]
+    pub fn new(bootstrap: Bootstrap, client_id: String, topic: String) -> Arc<Self> {
+        Arc::new(Self { bootstrap, client_id, topic, client: Mutex::new(None) })
+    }
+
+    /// The reader of `partition`. Connects at its first call.
+    #[must_use]
+    pub fn reader(self: &Arc<Self>, partition: i32) -> RskafkaReader {
+        RskafkaReader { readers: Arc::clone(self), partition, client: None }
+    }
+
+    async fn client(&self) -> Result<Arc<Client>, Error> {
+        let mut shared = self.client.lock().await;
+        if let Some(client) = &*shared {
+            return Ok(Arc::clone(client));
+        }
+        let backoff = BackoffConfig {
+            init_backoff: Duration::from_millis(50),
+            max_backoff: Duration::from_secs(1),
+            base: 2.0,
+            deadline: Some(CALL_LIMIT),
+        };
+        let addresses = self.bootstrap.addresses().iter().map(ToString::to_string).collect();
+        let client = Arc::new(
+            ClientBuilder::new(addresses)
+                .client_id(self.client_id.as_str())
+                .backoff_config(backoff)
+                .build()
+                .await?,
+        );
+        *shared = Some(Arc::clone(&client));
+        Ok(client)
+    }
+}
+
+/// Reads one partition through rskafka.
+#[derive(Debug)]
+pub struct RskafkaReader {
+    readers: Arc<Readers>,
+    partition: i32,
+    client: Option<Arc<PartitionClient>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {CALL_LIMIT:?}")]
+struct NoAnswer;
+
+impl RskafkaReader {
+    /// Runs `call` on this partition's client within the limit, and forgets the clients after a failure that
+    /// may have left them in a bad state.
+    async fn call<T, F>(
+        &mut self,
+        what: &str,
+        call: impl FnOnce(Arc<PartitionClient>) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let attempt = async {
+            let client = match self.client.take() {
+                Some(client) => client,
+                None => {
+                    let client = self.readers.client().await?;
+                    let topic = self.readers.topic.as_str();
+                    Arc::new(
+                        client.partition_client(topic, self.partition, UnknownTopicHandling::Error).await?,
+                    )
+                }
+            };
+            let answer = call(Arc::clone(&client)).await;
+            Ok((client, answer))
+        };
+        let attempted = || format!("{what} of {}/{}", self.readers.topic, self.partition);
+        match timeout(CALL_LIMIT, attempt).await {
+            Ok(Ok((client, Ok(answer)))) => {
+                self.client = Some(client);
+                Ok(answer)
+            }
+            Ok(Ok((client, Err(error)))) if is_answer(&error) => {
+                self.client = Some(client);
+                Err(CallError::Answered(error))
+            }
+            Ok(Ok((_, Err(error))) | Err(error)) => {
+                let attempted = attempted();
+                self.readers.client.lock().await.take();
+                Err(CallError::Lost { attempted, source: Box::new(error) })
+            }
+            Err(_) => {
+                let attempted = attempted();
+                self.readers.client.lock().await.take();
+                Err(CallError::Lost { attempted, source: Box::new(NoAnswer) })
+            }
+        }
+    }
+}
+
+/// A call that brought nothing.
+enum CallError {
+    /// The broker answered, and the connection is good.
+    Answered(Error),
+    /// No definite answer; the connection was given up.
+    Lost { attempted: String, source: Box<dyn std::error::Error + Send + Sync> },
+}
+
+/// Whether the broker answered in a way that leaves the connection usable.
+fn is_answer(error: &Error) -> bool {
+    is_out_of_range(error) || is_undecodable(error)
+}
+
+fn is_out_of_range(error: &Error) -> bool {
+    matches!(error, Error::ServerError { protocol_error: ProtocolError::OffsetOutOfRange, .. })
+}
+
+fn is_undecodable(error: &Error) -> bool {
+    match error {
+        Error::InvalidResponse(_) => true,
+        Error::Request(request) => matches!(request, rskafka::client::error::RequestError::ReadError(_)),
+        _ => false,
+    }
+}
+
+#[async_trait]
+impl PartitionReader for RskafkaReader {
+    async fn fetch(&mut self, offset: i64) -> Result<Fetched, ReadError> {
+        let call = async move |client: Arc<PartitionClient>| {
+            client.fetch_records(offset, 1..FETCH_BYTES, FETCH_WAIT_MS).await
+        };
+        match self.call("fetch", call).await {
+            Ok((records, high_watermark)) => {
+                let next = records.last().map_or(offset, |last| last.offset + 1);
+                Ok(Fetched { records: records.into_iter().map(record).collect(), next, high_watermark })
+            }
+            Err(CallError::Answered(error)) if is_out_of_range(&error) => {
+                Err(ReadError::OutOfRange { offset })
+            }
+            Err(CallError::Answered(error)) => {
+                Err(ReadError::Undecodable { offset, source: Box::new(error) })
+            }
+            Err(CallError::Lost { attempted, source }) => Err(ReadError::Unavailable { attempted, source }),
+        }
+    }
+
+    async fn bounds(&mut self) -> Result<Bounds, ReadError> {
+        let call = async |client: Arc<PartitionClient>| {
+            Ok(Bounds {
+                start: client.get_offset(OffsetAt::Earliest).await?,
+                end: client.get_offset(OffsetAt::Latest).await?,
+            })
+        };
+        self.call("list offsets", call).await.map_err(|error| match error {
+            CallError::Answered(error) => {
+                ReadError::Unavailable { attempted: "list offsets".to_owned(), source: Box::new(error) }
+            }
+            CallError::Lost { attempted, source } => ReadError::Unavailable { attempted, source },
+        })
+    }
+}
+
+fn record(found: RecordAndOffset) -> Record {
+    let headers = found.record.headers.into_iter();
+    Record {
+        offset: found.offset,
+        timestamp_ms: found.record.timestamp.timestamp_millis(),
+        key: found.record.key.map(Bytes::from),
+        value: found.record.value.map(Bytes::from),
+        headers: headers
+            .map(|(name, value)| Header { name: Bytes::from(name), value: Some(Bytes::from(value)) })
+            .collect(),
+    }
+}
