@@ -308,8 +308,8 @@ mod tests {
 
     use super::*;
 
-    const HUNDRED: &str = include_str!("../tests/data/coins-list-100.json");
-    const COMPLETE: &str = include_str!("../tests/data/coins-list-meta.json");
+    const HUNDRED: &str = include_str!("../../local/data/coins-list-100.json");
+    const COMPLETE: &str = include_str!("../../local/data/coins-list-meta.json");
 
     const PRICES: [&str; 13] = [
         "id",

@@ -31,7 +31,7 @@ use tokio::time::Instant;
 
 use crate::http::{Answer, Request, serve};
 
-const HUNDRED: &str = include_str!("../data/coins-list-100.json");
+const HUNDRED: &str = include_str!("../../../local/data/coins-list-100.json");
 const AT: &str = "2026-11-23T10:05:00.000Z";
 
 type Item = HashMap<String, AttributeValue>;

@@ -1,0 +1,252 @@
+//! LiveCoinWatch over HTTP: one question, one answer, within a time limit.
+//!
+//! Source: LiveCoinWatch API documentation, `POST /coins/list`: at most 100 coins an answer; errors stand in
+//! the HTTP status, in the body, or in both.
+
+use std::{fmt, time::Duration};
+
+use bytes::BytesMut;
+use chrono::{DateTime, Utc};
+use coinduit_common::{config::Secret, report::Chain, retry::Attempt};
+use reqwest::{Client, StatusCode, header, redirect};
+use serde_json::json;
+use url::Url;
+
+use crate::page::{self, Page, PageError};
+
+/// The most coins that one answer holds.
+pub const MOST_COINS: usize = 100;
+/// A page of 100 coins has some 70 kB; what is larger than this is no page.
+const MOST_BODY_BYTES: usize = 16 << 20;
+
+/// The API, and as whom to ask it.
+#[derive(Debug, Clone)]
+pub struct Api {
+    http: Client,
+    list: Url,
+    key: Secret,
+    currency: String,
+}
+
+/// The question was not answered with coins.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// No connection, or it broke.
+    #[error("ask {host} for coins")]
+    Unreachable {
+        /// The API's host.
+        host: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The whole answer did not come in time.
+    #[error("{host} did not answer within REQUEST_TIMEOUT ({limit:?})")]
+    TimedOut {
+        /// The API's host.
+        host: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// An HTTP status that is not 200.
+    #[error("{host} answers HTTP {status}: {says}")]
+    Status {
+        /// The API's host.
+        host: String,
+        /// The status.
+        status: StatusCode,
+        /// What the body says about it.
+        says: String,
+        /// How long the API wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// HTTP 200 with something else than coins.
+    #[error("{host} answers HTTP 200, but no coins")]
+    Body {
+        /// The API's host.
+        host: String,
+        /// What came instead.
+        #[source]
+        source: PageError,
+    },
+    /// An answer without an end.
+    #[error("the answer of {host} is larger than {MOST_BODY_BYTES} bytes")]
+    TooLarge {
+        /// The API's host.
+        host: String,
+    },
+}
+
+impl ApiError {
+    /// Whether the API refuses the key: nobody should ask again with it.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => matches!(status.as_u16(), 401 | 403),
+            Self::Body { source: PageError::Api { code, .. }, .. } => matches!(code, 401 | 403),
+            _ => false,
+        }
+    }
+
+    /// Whether the same question may be answered later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::TooLarge { .. } => true,
+            Self::Status { status, .. } => status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429),
+            Self::Body { source: PageError::Api { code, .. }, .. } => *code >= 500 || *code == 429,
+            Self::Body { .. } => true,
+        }
+    }
+
+    /// Whether the list had nothing in it.
+    #[must_use]
+    pub const fn is_empty_list(&self) -> bool {
+        matches!(self, Self::Body { source: PageError::Empty, .. })
+    }
+
+    /// Sorts it for [`coinduit_common::retry::retry`].
+    #[must_use]
+    pub fn into_attempt<T>(self) -> Attempt<T, Self> {
+        if !self.is_retryable() {
+            return Attempt::Final(self);
+        }
+        let after = if let Self::Status { retry_after, .. } = &self { *retry_after } else { None };
+        Attempt::Again { error: self, after }
+    }
+}
+
+/// The HTTP client can't be built.
+#[derive(Debug, thiserror::Error)]
+#[error("make an HTTP client")]
+pub struct ClientError(#[source] reqwest::Error);
+
+impl Api {
+    /// For the API at `url`. Opens no connection. Redirects are not followed: they would carry the key away.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn new(url: &Url, key: Secret, currency: String, request_timeout: Duration) -> Result<Self, ClientError> {
+        let http = Client::builder()
+            .timeout(request_timeout)
+            .redirect(redirect::Policy::none())
+            .user_agent(concat!("coinduit/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(ClientError)?;
+        let mut list = url.clone();
+        list.set_path(&format!("{}/coins/list", url.path().trim_end_matches('/')));
+        Ok(Self { http, list, key, currency })
+    }
+
+    /// Asks once for `limit` coins (at most [`MOST_COINS`]) from rank `offset` on. `now` dates a Retry-After.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the connection; the question may have been counted.
+    pub async fn page(&self, offset: usize, limit: usize, limit_time: Duration, now: DateTime<Utc>) -> Result<Page, ApiError> {
+        let host = || Host(&self.list).to_string();
+        let failed = |source: reqwest::Error| {
+            if source.is_timeout() { ApiError::TimedOut { host: host(), limit: limit_time } } else { ApiError::Unreachable { host: host(), source: source.without_url() } }
+        };
+        let question = json!({ "currency": self.currency, "sort": "rank", "order": "ascending", "offset": offset, "limit": limit, "meta": true });
+        let request = self.http.post(self.list.clone()).header(header::CONTENT_TYPE, "application/json").header("x-api-key", self.key.reveal());
+        let mut answer = request.body(question.to_string()).send().await.map_err(failed)?;
+        let status = answer.status();
+        let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|value| retry_after(value, now));
+        let mut body = BytesMut::new();
+        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MOST_BODY_BYTES {
+                return Err(ApiError::TooLarge { host: host() });
+            }
+        }
+        if status != StatusCode::OK {
+            return Err(ApiError::Status { host: host(), status, says: says(&body), retry_after });
+        }
+        page::parse(&body).map_err(|source| ApiError::Body { host: host(), source })
+    }
+}
+
+/// The part of an address that may be printed: no user, no password, no query.
+struct Host<'a>(&'a Url);
+
+impl fmt::Display for Host<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.host_str().unwrap_or("the API"))?;
+        self.0.port().map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// What the body of a refusal says: the API's words, or its first characters.
+fn says(body: &[u8]) -> String {
+    match page::parse(body) {
+        Err(error @ (PageError::Api { .. } | PageError::Html)) => Chain(&error).to_string(),
+        _ => {
+            let text = String::from_utf8_lossy(body);
+            let start: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
+            if start.is_empty() { "nothing".to_owned() } else { start }
+        }
+    }
+}
+
+/// Retry-After is a number of seconds or a date.
+///
+/// Source: RFC 9110, section 10.2.3.
+fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = DateTime::parse_from_rfc2822(value.trim()).ok()?;
+    Some((at.with_timezone(&Utc) - now).to_std().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(code: u16, body: &str) -> ApiError {
+        ApiError::Status { host: "h".to_owned(), status: StatusCode::from_u16(code).unwrap(), says: says(body.as_bytes()), retry_after: None }
+    }
+
+    fn body(body: &str) -> ApiError {
+        ApiError::Body { host: "h".to_owned(), source: page::parse(body.as_bytes()).unwrap_err() }
+    }
+
+    #[test]
+    fn a_refused_key_is_told_from_bad_weather() {
+        for refusal in [status(401, ""), status(403, ""), body(r#"{"error":{"code":401,"status":"Unauthorized","description":"d"}}"#)] {
+            assert!(refusal.is_refusal() && !refusal.is_retryable(), "{refusal}");
+        }
+        for weather in [status(500, ""), status(503, ""), status(429, ""), body("[]"), body("<html>"), body("[{"), body(r#"{"error":{"code":503}}"#), body(r#"{"error":{"code":429}}"#)] {
+            assert!(!weather.is_refusal() && weather.is_retryable(), "{weather}");
+        }
+        for fault in [status(400, ""), status(404, ""), status(302, ""), body(r#"{"error":{"code":400}}"#)] {
+            assert!(!fault.is_refusal() && !fault.is_retryable(), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_quoted_in_the_apis_words() {
+        let error = status(401, r#"{"error":{"code":401,"status":"Unauthorized","description":"API key is wrong"}}"#);
+        assert_eq!(error.to_string(), "h answers HTTP 401 Unauthorized: the API answers error 401 Unauthorized: API key is wrong");
+        assert!(status(502, "<html>").to_string().contains("web page"));
+        assert!(status(500, &"x".repeat(5000)).to_string().len() < 300);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = DateTime::from_timestamp(1_795_428_300, 0).unwrap();
+        assert_eq!(retry_after("30", now), Some(Duration::from_secs(30)));
+        assert_eq!(retry_after("Mon, 23 Nov 2026 10:06:00 GMT", now), Some(Duration::from_secs(60)));
+        assert_eq!(retry_after("Mon, 23 Nov 2020 10:06:00 GMT", now), Some(Duration::ZERO));
+        assert_eq!(retry_after("soon", now), None);
+    }
+
+    #[test]
+    fn an_address_is_printed_without_its_secrets() {
+        let url = Url::parse("https://user:pass@api.example:8443/v1?key=k").unwrap();
+        assert_eq!(Host(&url).to_string(), "api.example:8443");
+    }
+}

@@ -1,0 +1,94 @@
+//! The coins of one run become the records of one run.
+
+use coinduit_common::{clock, event_id};
+use chrono::{DateTime, Utc};
+
+use crate::page::{Coin, Page, Rejected};
+
+/// Where the coins come from, in the header `source`.
+pub const SOURCE: &str = "livecoinwatch";
+
+/// All coins of one run, over all its pages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Coins {
+    coins: Vec<Coin>,
+    seen: std::collections::HashSet<String>,
+    rejected: Vec<Rejected>,
+}
+
+impl Coins {
+    /// Adds the page that begins at `offset` of the whole list. A coin that an earlier page had is left out:
+    /// ranks shift between two questions.
+    pub fn add(&mut self, offset: usize, page: Page) {
+        for coin in page.coins {
+            if self.seen.insert(coin.code.clone()) {
+                self.coins.push(coin);
+            }
+        }
+        let moved = page.rejected.into_iter().map(|rejected| Rejected { position: offset + rejected.position, ..rejected });
+        self.rejected.extend(moved);
+    }
+
+    /// What was no coin, with its position in the whole list.
+    #[must_use]
+    pub fn rejected(&self) -> &[Rejected] {
+        &self.rejected
+    }
+
+    /// One record per coin, all of one instant.
+    #[must_use]
+    pub fn into_records(self, currency: &str, fetched_at: DateTime<Utc>) -> Vec<CoinRecord> {
+        let at = clock::rfc3339(fetched_at);
+        let record = |coin: Coin| {
+            let id = event_id::of_price(SOURCE, currency, &coin.code, &at).to_string();
+            let headers = [("id", id), ("source", SOURCE.to_owned()), ("currency", currency.to_owned()), ("fetched_at", at.clone())];
+            CoinRecord { key: coin.code, value: coin.json, timestamp: fetched_at, headers }
+        };
+        self.coins.into_iter().map(record).collect()
+    }
+}
+
+/// One coin's record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoinRecord {
+    /// The code, which places it.
+    pub key: String,
+    /// The coin's JSON object.
+    pub value: Vec<u8>,
+    /// The run's instant.
+    pub timestamp: DateTime<Utc>,
+    /// `id`, `source`, `currency`, `fetched_at`.
+    pub headers: [(&'static str, String); 4],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(codes: &[&str]) -> Page {
+        Page { coins: codes.iter().map(|code| Coin { code: (*code).to_owned(), json: b"{}".to_vec() }).collect(), rejected: vec![Rejected { position: 1, problem: "p".to_owned() }] }
+    }
+
+    #[test]
+    fn a_coin_that_moved_to_the_next_page_is_taken_once() {
+        let mut coins = Coins::default();
+        coins.add(0, page(&["A", "B"]));
+        coins.add(100, page(&["B", "C"]));
+        assert_eq!(coins.rejected().iter().map(|rejected| rejected.position).collect::<Vec<_>>(), [1, 101]);
+        let keys: Vec<String> = coins.into_records("USD", DateTime::default()).into_iter().map(|record| record.key).collect();
+        assert_eq!(keys, ["A", "B", "C"]);
+    }
+
+    #[test]
+    fn headers_are_the_contracts() {
+        let at = DateTime::from_timestamp_millis(1_795_428_300_000).unwrap();
+        let mut coins = Coins::default();
+        coins.add(0, page(&["BTC"]));
+        let record = coins.into_records("USD", at).remove(0);
+        let headers: Vec<(&str, &str)> = record.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        assert_eq!(
+            headers,
+            [("id", "99e88ed2-bdb0-5697-9bdc-950a549b86ed"), ("source", "livecoinwatch"), ("currency", "USD"), ("fetched_at", "2026-11-23T10:05:00.000Z")]
+        );
+    }
+}
