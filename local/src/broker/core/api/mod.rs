@@ -1,0 +1,27 @@
+//! One file per request: what it does to the state, and how it is refused.
+//!
+//! Every file has `handle`, the real thing, and `refuse`, an answer of the same shape in which each topic
+//! or partition has the same error; faults that tests ask for are made of it.
+
+pub(super) mod api_versions;
+pub(super) mod create_topics;
+pub(super) mod delete_records;
+pub(super) mod delete_topics;
+pub(super) mod fetch;
+pub(super) mod list_offsets;
+pub(super) mod metadata;
+pub(super) mod produce;
+
+use kafka_protocol::error::ResponseError;
+
+use super::batch::LEADER_EPOCH;
+
+/// Does the client know of a later leader than there is? Source: KIP-320.
+fn check_epoch(claimed: i32) -> Result<(), ResponseError> {
+    if claimed > LEADER_EPOCH { Err(ResponseError::UnknownLeaderEpoch) } else { Ok(()) }
+}
+
+/// The error code of an outcome on the wire; 0 is success.
+fn code<T>(outcome: &Result<T, ResponseError>) -> i16 {
+    outcome.as_ref().err().map_or(0, ResponseError::code)
+}
