@@ -5,9 +5,13 @@
 //! | module | plays |
 //! | --- | --- |
 //! | [`price_api`] | LiveCoinWatch's API, from recorded answers |
+//! | [`s3`] | Amazon S3, on a folder |
 
 pub mod credentials;
+pub mod event_queue;
 pub mod price_api;
+pub mod s3;
+pub mod s3_event;
 
 mod clock;
 mod server;
