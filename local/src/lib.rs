@@ -6,8 +6,10 @@
 //! | --- | --- |
 //! | [`price_api`] | LiveCoinWatch's API, from recorded answers |
 //! | [`s3`] | Amazon S3, on a folder |
+//! | [`dynamodb`] | Amazon DynamoDB, in memory or on a file |
 
 pub mod credentials;
+pub mod dynamodb;
 pub mod event_queue;
 pub mod price_api;
 pub mod s3;
