@@ -7,6 +7,7 @@
 //! | [`price_api`] | LiveCoinWatch's API, from recorded answers |
 //! | [`s3`] | Amazon S3, on a folder |
 //! | [`dynamodb`] | Amazon DynamoDB, in memory or on a file |
+//! | [`sns`] | Amazon SNS, as a recorder |
 
 pub mod credentials;
 pub mod dynamodb;
@@ -14,6 +15,7 @@ pub mod event_queue;
 pub mod price_api;
 pub mod s3;
 pub mod s3_event;
+pub mod sns;
 
 mod clock;
 mod server;
