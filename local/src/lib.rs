@@ -8,10 +8,12 @@
 //! | [`s3`] | Amazon S3, on a folder |
 //! | [`dynamodb`] | Amazon DynamoDB, in memory or on a file |
 //! | [`sns`] | Amazon SNS, as a recorder |
+//! | [`lambda_host`] | AWS Lambda, with the real `bootstrap` |
 
 pub mod credentials;
 pub mod dynamodb;
 pub mod event_queue;
+pub mod lambda_host;
 pub mod price_api;
 pub mod s3;
 pub mod s3_event;
