@@ -1,6 +1,7 @@
 //! The embedded stack: what the pipeline needs around it, in one process, on loopback.
 //!
-//! Each service is a module that can be started by itself, inside a tokio runtime:
+//! [`stack::Stack`] starts it for tests and for the program `coinduit-local`. Each service is a module that can be
+//! started by itself, inside a tokio runtime:
 //!
 //! | module | plays |
 //! | --- | --- |
@@ -10,6 +11,7 @@
 //! | [`sns`] | Amazon SNS, as a recorder |
 //! | [`lambda_host`] | AWS Lambda, with the real `bootstrap` |
 
+pub mod config;
 pub mod credentials;
 pub mod dynamodb;
 pub mod event_queue;
@@ -18,6 +20,7 @@ pub mod price_api;
 pub mod s3;
 pub mod s3_event;
 pub mod sns;
+pub mod stack;
 
 mod clock;
 mod server;
