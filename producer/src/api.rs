@@ -93,7 +93,9 @@ impl ApiError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::TooLarge { .. } => true,
-            Self::Status { status, .. } => status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429),
+            Self::Status { status, .. } => {
+                status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
+            }
             Self::Body { source: PageError::Api { code, .. }, .. } => *code >= 500 || *code == 429,
             Self::Body { .. } => true,
         }
@@ -126,7 +128,12 @@ impl Api {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn new(url: &Url, key: Secret, currency: String, request_timeout: Duration) -> Result<Self, ClientError> {
+    pub fn new(
+        url: &Url,
+        key: Secret,
+        currency: String,
+        request_timeout: Duration,
+    ) -> Result<Self, ClientError> {
         let http = Client::builder()
             .timeout(request_timeout)
             .redirect(redirect::Policy::none())
@@ -145,16 +152,34 @@ impl Api {
     ///
     /// # Cancel safety
     /// Dropping the future drops the connection; the question may have been counted.
-    pub async fn page(&self, offset: usize, limit: usize, limit_time: Duration, now: DateTime<Utc>) -> Result<Page, ApiError> {
+    pub async fn page(
+        &self,
+        offset: usize,
+        limit: usize,
+        limit_time: Duration,
+        now: DateTime<Utc>,
+    ) -> Result<Page, ApiError> {
         let host = || Host(&self.list).to_string();
         let failed = |source: reqwest::Error| {
-            if source.is_timeout() { ApiError::TimedOut { host: host(), limit: limit_time } } else { ApiError::Unreachable { host: host(), source: source.without_url() } }
+            if source.is_timeout() {
+                ApiError::TimedOut { host: host(), limit: limit_time }
+            } else {
+                ApiError::Unreachable { host: host(), source: source.without_url() }
+            }
         };
         let question = json!({ "currency": self.currency, "sort": "rank", "order": "ascending", "offset": offset, "limit": limit, "meta": true });
-        let request = self.http.post(self.list.clone()).header(header::CONTENT_TYPE, "application/json").header("x-api-key", self.key.reveal());
+        let request = self
+            .http
+            .post(self.list.clone())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("x-api-key", self.key.reveal());
         let mut answer = request.body(question.to_string()).send().await.map_err(failed)?;
         let status = answer.status();
-        let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|value| retry_after(value, now));
+        let retry_after = answer
+            .headers()
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| retry_after(value, now));
         let mut body = BytesMut::new();
         while let Some(chunk) = answer.chunk().await.map_err(failed)? {
             body.extend_from_slice(&chunk);
@@ -207,7 +232,12 @@ mod tests {
     use super::*;
 
     fn status(code: u16, body: &str) -> ApiError {
-        ApiError::Status { host: "h".to_owned(), status: StatusCode::from_u16(code).unwrap(), says: says(body.as_bytes()), retry_after: None }
+        ApiError::Status {
+            host: "h".to_owned(),
+            status: StatusCode::from_u16(code).unwrap(),
+            says: says(body.as_bytes()),
+            retry_after: None,
+        }
     }
 
     fn body(body: &str) -> ApiError {
@@ -216,10 +246,23 @@ mod tests {
 
     #[test]
     fn a_refused_key_is_told_from_bad_weather() {
-        for refusal in [status(401, ""), status(403, ""), body(r#"{"error":{"code":401,"status":"Unauthorized","description":"d"}}"#)] {
+        for refusal in [
+            status(401, ""),
+            status(403, ""),
+            body(r#"{"error":{"code":401,"status":"Unauthorized","description":"d"}}"#),
+        ] {
             assert!(refusal.is_refusal() && !refusal.is_retryable(), "{refusal}");
         }
-        for weather in [status(500, ""), status(503, ""), status(429, ""), body("[]"), body("<html>"), body("[{"), body(r#"{"error":{"code":503}}"#), body(r#"{"error":{"code":429}}"#)] {
+        for weather in [
+            status(500, ""),
+            status(503, ""),
+            status(429, ""),
+            body("[]"),
+            body("<html>"),
+            body("[{"),
+            body(r#"{"error":{"code":503}}"#),
+            body(r#"{"error":{"code":429}}"#),
+        ] {
             assert!(!weather.is_refusal() && weather.is_retryable(), "{weather}");
         }
         for fault in [status(400, ""), status(404, ""), status(302, ""), body(r#"{"error":{"code":400}}"#)] {
@@ -229,8 +272,12 @@ mod tests {
 
     #[test]
     fn a_refusal_is_quoted_in_the_apis_words() {
-        let error = status(401, r#"{"error":{"code":401,"status":"Unauthorized","description":"API key is wrong"}}"#);
-        assert_eq!(error.to_string(), "h answers HTTP 401 Unauthorized: the API answers error 401 Unauthorized: API key is wrong");
+        let error =
+            status(401, r#"{"error":{"code":401,"status":"Unauthorized","description":"API key is wrong"}}"#);
+        assert_eq!(
+            error.to_string(),
+            "h answers HTTP 401 Unauthorized: the API answers error 401 Unauthorized: API key is wrong"
+        );
         assert!(status(502, "<html>").to_string().contains("web page"));
         assert!(status(500, &"x".repeat(5000)).to_string().len() < 300);
     }

@@ -90,15 +90,24 @@ impl Config {
     /// Every fault, not only the first.
     pub fn new(args: &Args, env: &Env) -> Result<Self, Faults> {
         let mut faults = Faults::default();
-        let api_key = config::secret("API_KEY", args.api_key.as_deref(), args.api_key_file.as_deref(), &mut faults);
+        let api_key =
+            config::secret("API_KEY", args.api_key.as_deref(), args.api_key_file.as_deref(), &mut faults);
         let unset = given(args.api_key.as_deref()).is_none() && given(args.api_key_file.as_deref()).is_none();
         if unset {
-            faults.add("API_KEY", "is not set", "set it, or API_KEY_FILE; a key is free at livecoinwatch.com");
+            faults.add(
+                "API_KEY",
+                "is not set",
+                "set it, or API_KEY_FILE; a key is free at livecoinwatch.com",
+            );
         }
         if let Some(key) = &api_key
             && !key.reveal().bytes().all(|byte| (b'!'..=b'~').contains(&byte))
         {
-            faults.add("API_KEY", "holds characters that no HTTP header can carry", "check that it was copied whole, without spaces or line breaks");
+            faults.add(
+                "API_KEY",
+                "holds characters that no HTTP header can carry",
+                "check that it was copied whole, without spaces or line breaks",
+            );
         }
         if given(args.codes.as_deref()).is_some() {
             faults.add("CODES", "this version publishes the top COINS only", "leave it out");
@@ -111,27 +120,52 @@ impl Config {
             api_key: api_key.unwrap_or_else(|| Secret::new("")),
             currency: faults.read("CURRENCY", args.currency.as_deref(), "USD".to_owned(), currency),
             coins: faults.read("COINS", args.coins.as_deref(), 50, |text| config::number(text, 1..=10_000)),
-            request_timeout: faults.read("REQUEST_TIMEOUT", args.request_timeout.as_deref(), Duration::from_secs(10), config::duration),
-            run_deadline: faults.read("RUN_DEADLINE", args.run_deadline.as_deref(), Duration::from_secs(90), config::duration),
-            sns_topic_arn: faults.read("SNS_TOPIC_ARN", args.sns_topic_arn.as_deref(), None, |text| topic_arn(text).map(Some).map_err(|error| error.to_string())),
+            request_timeout: faults.read(
+                "REQUEST_TIMEOUT",
+                args.request_timeout.as_deref(),
+                Duration::from_secs(10),
+                config::duration,
+            ),
+            run_deadline: faults.read(
+                "RUN_DEADLINE",
+                args.run_deadline.as_deref(),
+                Duration::from_secs(90),
+                config::duration,
+            ),
+            sns_topic_arn: faults.read("SNS_TOPIC_ARN", args.sns_topic_arn.as_deref(), None, |text| {
+                topic_arn(text).map(Some).map_err(|error| error.to_string())
+            }),
             aws: AwsSettings::from_env(env, &mut faults),
             log: LogSettings::from_env(env, &mut faults),
         };
         if config.request_timeout > config.run_deadline {
-            faults.add("REQUEST_TIMEOUT", format!("is longer than RUN_DEADLINE ({:?} > {:?})", config.request_timeout, config.run_deadline), "lower it, or raise RUN_DEADLINE");
+            faults.add(
+                "REQUEST_TIMEOUT",
+                format!(
+                    "is longer than RUN_DEADLINE ({:?} > {:?})",
+                    config.request_timeout, config.run_deadline
+                ),
+                "lower it, or raise RUN_DEADLINE",
+            );
         }
         faults.into_result(config)
     }
 }
 
 fn api_url(text: &str) -> Result<Url, String> {
-    let usable = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none();
+    let usable =
+        |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none();
     Url::parse(text).ok().filter(usable).ok_or_else(|| "write https://host, or http://host:port".to_owned())
 }
 
 fn currency(text: &str) -> Result<String, String> {
-    let legal = (2..=10).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
-    if legal { Ok(text.to_owned()) } else { Err("write a currency's code in capitals, such as USD or EUR".to_owned()) }
+    let legal = (2..=10).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    if legal {
+        Ok(text.to_owned())
+    } else {
+        Err("write a currency's code in capitals, such as USD or EUR".to_owned())
+    }
 }
 
 #[cfg(test)]
@@ -152,19 +186,39 @@ mod tests {
     #[test]
     fn defaults_are_the_contracts() {
         let config = Config::new(&Args { api_key: own("k"), ..Args::default() }, &Env::default()).unwrap();
-        assert_eq!((config.coins, config.currency.as_str(), config.api_url.as_str()), (50, "USD", "https://api.livecoinwatch.com/"));
-        assert_eq!((config.run_deadline, config.request_timeout), (Duration::from_secs(90), Duration::from_secs(10)));
+        assert_eq!(
+            (config.coins, config.currency.as_str(), config.api_url.as_str()),
+            (50, "USD", "https://api.livecoinwatch.com/")
+        );
+        assert_eq!(
+            (config.run_deadline, config.request_timeout),
+            (Duration::from_secs(90), Duration::from_secs(10))
+        );
         assert!(!format!("{config:?}").contains("\"k\""));
     }
 
     #[test]
     fn every_fault_is_reported_at_once_and_no_secret_is_printed() {
-        let args = Args { api_key: own("geheim\u{e9}"), api_url: own("ftp://x"), coins: own("0"), currency: own("usd"), codes: own("BTC"), request_timeout: own("5m"), run_deadline: own("1m"), ..Args::default() };
+        let args = Args {
+            api_key: own("geheim\u{e9}"),
+            api_url: own("ftp://x"),
+            coins: own("0"),
+            currency: own("usd"),
+            codes: own("BTC"),
+            request_timeout: own("5m"),
+            run_deadline: own("1m"),
+            ..Args::default()
+        };
         let text = Config::new(&args, &Env::default()).unwrap_err().to_string();
         for name in ["API_KEY", "API_URL", "COINS", "CURRENCY", "CODES", "REQUEST_TIMEOUT"] {
             assert!(text.contains(name), "{name} is missing in {text}");
         }
         assert!(!text.contains("geheim"), "{text}");
-        assert!(Config::new(&Args::default(), &Env::default()).unwrap_err().to_string().contains("API_KEY: is not set"));
+        assert!(
+            Config::new(&Args::default(), &Env::default())
+                .unwrap_err()
+                .to_string()
+                .contains("API_KEY: is not set")
+        );
     }
 }

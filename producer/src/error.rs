@@ -67,18 +67,40 @@ impl RunError {
             Self::Publish(published) => (Stage::Publish, published.acknowledged, published.unconfirmed),
             Self::Interrupted(_) => (Stage::Interrupted, 0, 0),
         };
-        Summary::Failed { stage, error: Chain(self).to_string(), retryable: self.is_retryable(), records, possible_duplicates }
+        Summary::Failed {
+            stage,
+            error: Chain(self).to_string(),
+            retryable: self.is_retryable(),
+            records,
+            possible_duplicates,
+        }
     }
 
     /// What people are told about a run for `topic`; nothing where somebody ended it on purpose.
     #[must_use]
     pub fn alert(&self, topic: &str) -> Option<Alert> {
         let (kind, place, advice) = match self {
-            Self::Fetch(error) if error.is_refusal() => (AlertKind::ApiFailed, "price API", "check API_KEY; nothing was published, and no later run will be"),
-            Self::Client(_) | Self::Fetch(_) | Self::FetchDeadline => (AlertKind::ApiFailed, "price API", "nothing was published; the next run asks again"),
-            Self::Connect(PublishError::TopicMissing { .. }) => (AlertKind::TopicChanged, topic, "create the topic, or run with --create-topic"),
-            Self::Connect(_) => (AlertKind::KafkaFailed, topic, "check KAFKA_BOOTSTRAP_SERVERS, and that the brokers run and can be reached; the next run tries again"),
-            Self::Publish(_) => (AlertKind::KafkaFailed, topic, "part of the coins may be missing for this run; the next run publishes all again"),
+            Self::Fetch(error) if error.is_refusal() => (
+                AlertKind::ApiFailed,
+                "price API",
+                "check API_KEY; nothing was published, and no later run will be",
+            ),
+            Self::Client(_) | Self::Fetch(_) | Self::FetchDeadline => {
+                (AlertKind::ApiFailed, "price API", "nothing was published; the next run asks again")
+            }
+            Self::Connect(PublishError::TopicMissing { .. }) => {
+                (AlertKind::TopicChanged, topic, "create the topic, or run with --create-topic")
+            }
+            Self::Connect(_) => (
+                AlertKind::KafkaFailed,
+                topic,
+                "check KAFKA_BOOTSTRAP_SERVERS, and that the brokers run and can be reached; the next run tries again",
+            ),
+            Self::Publish(_) => (
+                AlertKind::KafkaFailed,
+                topic,
+                "part of the coins may be missing for this run; the next run publishes all again",
+            ),
             Self::Interrupted(_) => return None,
         };
         let alert = Alert::new(kind, place, Chain(self).to_string(), advice);
@@ -93,7 +115,10 @@ mod tests {
 
     #[test]
     fn exit_codes_are_honest() {
-        let missing = RunError::Connect(PublishError::TopicMissing { bootstrap: "b".to_owned(), topic: "t".to_owned() });
+        let missing = RunError::Connect(PublishError::TopicMissing {
+            bootstrap: "b".to_owned(),
+            topic: "t".to_owned(),
+        });
         assert_eq!((missing.exit(), missing.is_retryable()), (Exit::Misconfigured, false));
         assert_eq!(RunError::FetchDeadline.exit(), Exit::Failed);
         assert!(RunError::Interrupted("SIGTERM").alert("t").is_none());
@@ -102,7 +127,8 @@ mod tests {
     #[test]
     fn what_was_acknowledged_all_the_same_is_counted() {
         let failure = Failure { problem: "t/1 did not acknowledge".to_owned(), retryable: true };
-        let error = RunError::Publish(Published { acknowledged: 30, unconfirmed: 20, failures: vec![failure] });
+        let error =
+            RunError::Publish(Published { acknowledged: 30, unconfirmed: 20, failures: vec![failure] });
         assert_eq!(
             error.summary().line(),
             r#"{"status":"failed","stage":"publish","error":"t/1 did not acknowledge","retryable":true,"records":30,"possible_duplicates":20}"#

@@ -39,7 +39,12 @@ const POLICY: RetryPolicy = RetryPolicy { first: Duration::from_millis(500), mos
 ///
 /// # Errors
 /// [`RunError`]; what was acknowledged before it is counted in it.
-pub async fn run(config: &Config, clock: &Clock, alerts: &Alerts, shutdown: impl Future<Output = &'static str>) -> Result<Summary, RunError> {
+pub async fn run(
+    config: &Config,
+    clock: &Clock,
+    alerts: &Alerts,
+    shutdown: impl Future<Output = &'static str>,
+) -> Result<Summary, RunError> {
     let result = tokio::select! {
         result = fetch_and_publish(config, clock, alerts) => result,
         signal = shutdown => Err(RunError::Interrupted(signal)),
@@ -54,17 +59,31 @@ async fn fetch_and_publish(config: &Config, clock: &Clock, alerts: &Alerts) -> R
     let started = Instant::now();
     let deadline = started + config.run_deadline;
     // The cluster is reached while the API is asked; whichever fails first ends the run.
-    let (coins, publisher) = tokio::try_join!(
-        async { fetch(config, clock, deadline).await },
-        async { Publisher::connect(&config.kafka, config.create_topic, deadline).await.map_err(RunError::from) },
-    )?;
+    let (coins, publisher) = tokio::try_join!(async { fetch(config, clock, deadline).await }, async {
+        Publisher::connect(&config.kafka, config.create_topic, deadline).await.map_err(RunError::from)
+    },)?;
     let (coins, fetched_at) = coins;
     let rejected = coins.rejected().len();
     if let Some(first) = coins.rejected().first() {
-        warn!(rejected, position = first.position, problem = first.problem, "the API's answer holds what is no coin");
-        let what = format!("{rejected} entries of the list are no coins; the first, at position {}: {}", first.position, first.problem);
-        let alert = Alert::new(AlertKind::CoinRejected, "price API", what, "the other coins are published; look at the API's answer");
-        alerts.send(alert.count(u64::try_from(rejected).unwrap_or(u64::MAX)).detail("position", first.position));
+        warn!(
+            rejected,
+            position = first.position,
+            problem = first.problem,
+            "the API's answer holds what is no coin"
+        );
+        let what = format!(
+            "{rejected} entries of the list are no coins; the first, at position {}: {}",
+            first.position, first.problem
+        );
+        let alert = Alert::new(
+            AlertKind::CoinRejected,
+            "price API",
+            what,
+            "the other coins are published; look at the API's answer",
+        );
+        alerts.send(
+            alert.count(u64::try_from(rejected).unwrap_or(u64::MAX)).detail("position", first.position),
+        );
     }
     let records = coins.into_records(&config.currency, fetched_at);
     let count = records.len();
@@ -83,16 +102,23 @@ async fn fetch_and_publish(config: &Config, clock: &Clock, alerts: &Alerts) -> R
 }
 
 /// All pages of one instant.
-async fn fetch(config: &Config, clock: &Clock, deadline: Instant) -> Result<(Coins, chrono::DateTime<chrono::Utc>), RunError> {
-    let api = Api::new(&config.api_url, config.api_key.clone(), config.currency.clone(), config.request_timeout)?;
+async fn fetch(
+    config: &Config,
+    clock: &Clock,
+    deadline: Instant,
+) -> Result<(Coins, chrono::DateTime<chrono::Utc>), RunError> {
+    let api =
+        Api::new(&config.api_url, config.api_key.clone(), config.currency.clone(), config.request_timeout)?;
     let fetched_at = clock.now();
     let mut coins = Coins::default();
     let pages = async {
         for offset in (0..config.coins).step_by(api::MOST_COINS) {
             let limit = api::MOST_COINS.min(config.coins - offset);
-            let asked = retry(POLICY, "ask the price API", Some(deadline), async |_| match api.page(offset, limit, config.request_timeout, clock.now()).await {
-                Ok(page) => Attempt::Done(page),
-                Err(error) => error.into_attempt(),
+            let asked = retry(POLICY, "ask the price API", Some(deadline), async |_| {
+                match api.page(offset, limit, config.request_timeout, clock.now()).await {
+                    Ok(page) => Attempt::Done(page),
+                    Err(error) => error.into_attempt(),
+                }
             });
             match asked.await {
                 Ok(page) => {

@@ -36,7 +36,9 @@ fn main() -> ExitCode {
         Err(faults) => return misconfigured(&faults.to_string()),
     };
     telemetry::init(config.log.clone());
-    let (summary, exit) = run(&config).unwrap_or_else(|error| (Summary::failed(Stage::Config, format!("install signal handlers: {error}"), true), Exit::Failed));
+    let (summary, exit) = run(&config).unwrap_or_else(|error| {
+        (Summary::failed(Stage::Config, format!("install signal handlers: {error}"), true), Exit::Failed)
+    });
     print(&summary);
     exit.into()
 }
@@ -48,7 +50,11 @@ async fn run(config: &Config) -> std::io::Result<(Summary, Exit)> {
         warn!("{warning}");
     }
     let alerts = match &config.sns_topic_arn {
-        Some(arn) => Alerts::start("producer", Clock::System, SnsSender::new(&Aws::new(config.aws.clone()).await, arn.clone())),
+        Some(arn) => Alerts::start(
+            "producer",
+            Clock::System,
+            SnsSender::new(&Aws::new(config.aws.clone()).await, arn.clone()),
+        ),
         None => Alerts::logged_only(),
     };
     let result = coinduit_producer::run(config, &Clock::System, &alerts, signals.received()).await;

@@ -76,7 +76,8 @@ pub enum PageError {
 /// # Errors
 /// [`PageError`]; nothing of the answer may be published then.
 pub fn parse(body: &[u8]) -> Result<Page, PageError> {
-    let text = std::str::from_utf8(body).map_err(|error| PageError::NotJson(format!("not UTF-8: {error}")))?;
+    let text =
+        std::str::from_utf8(body).map_err(|error| PageError::NotJson(format!("not UTF-8: {error}")))?;
     let start = text.trim_start();
     if start.starts_with('<') {
         return Err(PageError::Html);
@@ -84,7 +85,8 @@ pub fn parse(body: &[u8]) -> Result<Page, PageError> {
     if !start.starts_with('[') {
         return Err(not_a_list(text));
     }
-    let entries: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| PageError::NotJson(error.to_string()))?;
+    let entries: Vec<&RawValue> =
+        serde_json::from_str(text).map_err(|error| PageError::NotJson(error.to_string()))?;
     if entries.is_empty() {
         return Err(PageError::Empty);
     }
@@ -96,7 +98,9 @@ pub fn parse(body: &[u8]) -> Result<Page, PageError> {
         }
     }
     match page.rejected.first() {
-        Some(first) if page.coins.is_empty() => Err(PageError::NoCoins { count: entries.len(), problem: first.problem.clone() }),
+        Some(first) if page.coins.is_empty() => {
+            Err(PageError::NoCoins { count: entries.len(), problem: first.problem.clone() })
+        }
         _ => Ok(page),
     }
 }
@@ -134,7 +138,8 @@ fn coin(json: &str) -> Result<Coin, String> {
     if !json.starts_with('{') {
         return Err("it is no object".to_owned());
     }
-    let head: Head<'_> = serde_json::from_str(json).map_err(|error| format!("its code can't be read ({error})"))?;
+    let head: Head<'_> =
+        serde_json::from_str(json).map_err(|error| format!("its code can't be read ({error})"))?;
     match head.code {
         Some(code) if !code.is_empty() => Ok(Coin { code: code.into_owned(), json: compact(json) }),
         _ => Err("it has no code".to_owned()),
@@ -171,9 +176,15 @@ mod tests {
     fn a_recorded_answer_is_a_hundred_coins_with_every_digit() {
         let page = parse(HUNDRED.as_bytes()).unwrap();
         assert_eq!((page.coins.len(), page.rejected.len()), (100, 0));
-        let text = |code: &str| String::from_utf8(page.coins.iter().find(|coin| coin.code == code).unwrap().json.clone()).unwrap();
+        let text = |code: &str| {
+            String::from_utf8(page.coins.iter().find(|coin| coin.code == code).unwrap().json.clone()).unwrap()
+        };
         assert!(text("BTC").contains(r#","rate":30328.19874964158,"volume":12110337907,"#));
-        assert!(page.coins.iter().any(|coin| String::from_utf8_lossy(&coin.json).contains(r#""rate":2.4980008270697834e-9,"#)));
+        assert!(
+            page.coins
+                .iter()
+                .any(|coin| String::from_utf8_lossy(&coin.json).contains(r#""rate":2.4980008270697834e-9,"#))
+        );
         assert!(text("_IMX").starts_with('{') && text("__GMX").ends_with('}'));
         for coin in &page.coins {
             assert!(!coin.json.contains(&b'\n'));
@@ -182,8 +193,17 @@ mod tests {
 
     #[test]
     fn an_error_is_never_data() {
-        let api = parse(br#"{"error":{"code":401,"status":"Unauthorized","description":"API key is missing"}}"#).unwrap_err();
-        assert_eq!(api, PageError::Api { code: 401, status: "Unauthorized".to_owned(), description: "API key is missing".to_owned() });
+        let api =
+            parse(br#"{"error":{"code":401,"status":"Unauthorized","description":"API key is missing"}}"#)
+                .unwrap_err();
+        assert_eq!(
+            api,
+            PageError::Api {
+                code: 401,
+                status: "Unauthorized".to_owned(),
+                description: "API key is missing".to_owned()
+            }
+        );
         assert_eq!(parse(b"<!DOCTYPE html><html></html>"), Err(PageError::Html));
         assert_eq!(parse(b"[]"), Err(PageError::Empty));
         assert_eq!(parse(b"{}"), Err(PageError::NotAList));
@@ -196,7 +216,8 @@ mod tests {
 
     #[test]
     fn one_malformed_coin_is_reported_with_its_position() {
-        let page = parse(br#"[{"code":"A"},7,{"name":"x"},{"code":5},{"code":""},{"code":"\u0042"}]"#).unwrap();
+        let page =
+            parse(br#"[{"code":"A"},7,{"name":"x"},{"code":5},{"code":""},{"code":"\u0042"}]"#).unwrap();
         assert_eq!(page.coins.iter().map(|coin| coin.code.as_str()).collect::<Vec<_>>(), ["A", "B"]);
         assert_eq!(page.rejected.iter().map(|rejected| rejected.position).collect::<Vec<_>>(), [1, 2, 3, 4]);
     }

@@ -128,21 +128,34 @@ impl Publisher {
     ///
     /// # Errors
     /// [`PublishError`].
-    pub async fn connect(kafka: &KafkaSettings, create: bool, deadline: Instant) -> Result<Self, PublishError> {
+    pub async fn connect(
+        kafka: &KafkaSettings,
+        create: bool,
+        deadline: Instant,
+    ) -> Result<Self, PublishError> {
         let (topic, bootstrap) = (kafka.topic.clone(), kafka.bootstrap.to_string());
         let late = |what| PublishError::Deadline { bootstrap: bootstrap.clone(), what };
         let found = find(kafka, deadline).await?;
         if found.is_none() && !create {
             return Err(PublishError::TopicMissing { bootstrap, topic });
         }
-        let backoff = BackoffConfig { init_backoff: Duration::from_millis(50), max_backoff: Duration::from_secs(1), base: 2.0, deadline: Some(deadline - Instant::now()) };
+        let backoff = BackoffConfig {
+            init_backoff: Duration::from_millis(50),
+            max_backoff: Duration::from_secs(1),
+            base: 2.0,
+            deadline: Some(deadline - Instant::now()),
+        };
         let addresses = kafka.bootstrap.addresses().iter().map(ToString::to_string).collect();
-        let client = ClientBuilder::new(addresses).client_id(kafka.client_id.as_str()).backoff_config(backoff).build();
+        let client =
+            ClientBuilder::new(addresses).client_id(kafka.client_id.as_str()).backoff_config(backoff).build();
         let client = timeout_at(deadline, client).await.map_err(|_| late("accept a client"))?;
-        let client = client.map_err(|source| PublishError::Client { bootstrap: bootstrap.clone(), source })?;
+        let client =
+            client.map_err(|source| PublishError::Client { bootstrap: bootstrap.clone(), source })?;
         let found = match found {
             Some(found) => found,
-            None => timeout_at(deadline, create_topic(&client, kafka, deadline)).await.map_err(|_| late("create the topic"))??,
+            None => timeout_at(deadline, create_topic(&client, kafka, deadline))
+                .await
+                .map_err(|_| late("create the topic"))??,
         };
         let partitions = u32::try_from(found.partitions.len()).unwrap_or(u32::MAX);
         info!(topic, partitions, topic_id = found.printed_id(), "topic found");
@@ -174,19 +187,58 @@ impl Publisher {
         let count = batch.len();
         let place = format!("{}/{partition}", self.topic);
         let number = i32::try_from(partition).unwrap_or(i32::MAX);
-        let leader = timeout_at(self.deadline, self.client.partition_client(self.topic.as_str(), number, UnknownTopicHandling::Error)).await;
+        let leader = timeout_at(
+            self.deadline,
+            self.client.partition_client(self.topic.as_str(), number, UnknownTopicHandling::Error),
+        )
+        .await;
         let client = match leader {
             Ok(Ok(client)) => client,
-            Ok(Err(error)) => return (count, Err((Failure { problem: format!("reach the leader of {place}: {}", Chain(&error)), retryable: true }, false))),
-            Err(_) => return (count, Err((Failure { problem: format!("the leader of {place} was not reached before RUN_DEADLINE (brokers {})", self.bootstrap), retryable: true }, false))),
+            Ok(Err(error)) => {
+                return (
+                    count,
+                    Err((
+                        Failure {
+                            problem: format!("reach the leader of {place}: {}", Chain(&error)),
+                            retryable: true,
+                        },
+                        false,
+                    )),
+                );
+            }
+            Err(_) => {
+                return (
+                    count,
+                    Err((
+                        Failure {
+                            problem: format!(
+                                "the leader of {place} was not reached before RUN_DEADLINE (brokers {})",
+                                self.bootstrap
+                            ),
+                            retryable: true,
+                        },
+                        false,
+                    )),
+                );
+            }
         };
-        let outcome = match timeout_at(self.deadline, client.produce(batch, Compression::NoCompression)).await {
+        let outcome = match timeout_at(self.deadline, client.produce(batch, Compression::NoCompression)).await
+        {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => {
                 let (failure, may_have_happened) = explain(&place, count, &error);
                 Err((failure, may_have_happened))
             }
-            Err(_) => Err((Failure { problem: format!("{place} did not acknowledge {count} records before RUN_DEADLINE (brokers {})", self.bootstrap), retryable: true }, true)),
+            Err(_) => Err((
+                Failure {
+                    problem: format!(
+                        "{place} did not acknowledge {count} records before RUN_DEADLINE (brokers {})",
+                        self.bootstrap
+                    ),
+                    retryable: true,
+                },
+                true,
+            )),
         };
         (count, outcome)
     }
@@ -194,13 +246,12 @@ impl Publisher {
 
 async fn find(kafka: &KafkaSettings, deadline: Instant) -> Result<Option<Topic>, PublishError> {
     let limits = Limits::default();
-    let found = retry(POLICY, "find the topic", Some(deadline), async |_| {
-        match look_up(kafka, limits).await {
+    let found =
+        retry(POLICY, "find the topic", Some(deadline), async |_| match look_up(kafka, limits).await {
             Ok(found) => Attempt::Done(found),
             Err(error) if error.is_retryable() => Attempt::Again { error, after: None },
             Err(error) => Attempt::Final(error),
-        }
-    });
+        });
     let late = || PublishError::Deadline { bootstrap: kafka.bootstrap.to_string(), what: "answer" };
     let found = timeout_at(deadline, found).await.map_err(|_| late())?;
     found.map_err(|source| PublishError::Kafka { topic: kafka.topic.clone(), source })
@@ -212,7 +263,11 @@ async fn look_up(kafka: &KafkaSettings, limits: Limits) -> Result<Option<Topic>,
 }
 
 /// Creates the topic, and waits until the cluster shows it.
-async fn create_topic(client: &Client, kafka: &KafkaSettings, deadline: Instant) -> Result<Topic, PublishError> {
+async fn create_topic(
+    client: &Client,
+    kafka: &KafkaSettings,
+    deadline: Instant,
+) -> Result<Topic, PublishError> {
     let topic = kafka.topic.as_str();
     let failed = |source| PublishError::Create { topic: topic.to_owned(), source };
     let controller = client.controller_client().map_err(failed)?;
@@ -235,7 +290,11 @@ fn kafka_record(record: CoinRecord) -> Record {
     Record {
         key: Some(record.key.into_bytes()),
         value: Some(record.value),
-        headers: record.headers.into_iter().map(|(name, value)| (name.to_owned(), value.into_bytes())).collect(),
+        headers: record
+            .headers
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.into_bytes()))
+            .collect(),
         timestamp: record.timestamp,
     }
 }
@@ -244,11 +303,21 @@ fn kafka_record(record: CoinRecord) -> Record {
 fn explain(place: &str, count: usize, error: &Error) -> (Failure, bool) {
     let failure = |problem: String, retryable| Failure { problem, retryable };
     match error {
-        Error::ServerError { protocol_error: ProtocolError::MessageTooLarge, .. } => {
-            (failure(format!("{place} refuses a batch of {count} records as too large; raise the topic's max.message.bytes"), false), false)
+        Error::ServerError { protocol_error: ProtocolError::MessageTooLarge, .. } => (
+            failure(
+                format!(
+                    "{place} refuses a batch of {count} records as too large; raise the topic's max.message.bytes"
+                ),
+                false,
+            ),
+            false,
+        ),
+        Error::ServerError { protocol_error: ProtocolError::TopicAuthorizationFailed, .. } => {
+            (failure(format!("{place} may not be written to by this client"), false), false)
         }
-        Error::ServerError { protocol_error: ProtocolError::TopicAuthorizationFailed, .. } => (failure(format!("{place} may not be written to by this client"), false), false),
-        Error::ServerError { .. } => (failure(format!("publish {count} records to {place}: {}", Chain(error)), true), false),
+        Error::ServerError { .. } => {
+            (failure(format!("publish {count} records to {place}: {}", Chain(error)), true), false)
+        }
         _ => (failure(format!("publish {count} records to {place}: {}", Chain(error)), true), true),
     }
 }

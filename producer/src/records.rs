@@ -1,7 +1,7 @@
 //! The coins of one run become the records of one run.
 
-use coinduit_common::{clock, event_id};
 use chrono::{DateTime, Utc};
+use coinduit_common::{clock, event_id};
 
 use crate::page::{Coin, Page, Rejected};
 
@@ -25,7 +25,10 @@ impl Coins {
                 self.coins.push(coin);
             }
         }
-        let moved = page.rejected.into_iter().map(|rejected| Rejected { position: offset + rejected.position, ..rejected });
+        let moved = page
+            .rejected
+            .into_iter()
+            .map(|rejected| Rejected { position: offset + rejected.position, ..rejected });
         self.rejected.extend(moved);
     }
 
@@ -41,7 +44,12 @@ impl Coins {
         let at = clock::rfc3339(fetched_at);
         let record = |coin: Coin| {
             let id = event_id::of_price(SOURCE, currency, &coin.code, &at).to_string();
-            let headers = [("id", id), ("source", SOURCE.to_owned()), ("currency", currency.to_owned()), ("fetched_at", at.clone())];
+            let headers = [
+                ("id", id),
+                ("source", SOURCE.to_owned()),
+                ("currency", currency.to_owned()),
+                ("fetched_at", at.clone()),
+            ];
             CoinRecord { key: coin.code, value: coin.json, timestamp: fetched_at, headers }
         };
         self.coins.into_iter().map(record).collect()
@@ -66,7 +74,10 @@ mod tests {
     use super::*;
 
     fn page(codes: &[&str]) -> Page {
-        Page { coins: codes.iter().map(|code| Coin { code: (*code).to_owned(), json: b"{}".to_vec() }).collect(), rejected: vec![Rejected { position: 1, problem: "p".to_owned() }] }
+        Page {
+            coins: codes.iter().map(|code| Coin { code: (*code).to_owned(), json: b"{}".to_vec() }).collect(),
+            rejected: vec![Rejected { position: 1, problem: "p".to_owned() }],
+        }
     }
 
     #[test]
@@ -75,7 +86,8 @@ mod tests {
         coins.add(0, page(&["A", "B"]));
         coins.add(100, page(&["B", "C"]));
         assert_eq!(coins.rejected().iter().map(|rejected| rejected.position).collect::<Vec<_>>(), [1, 101]);
-        let keys: Vec<String> = coins.into_records("USD", DateTime::default()).into_iter().map(|record| record.key).collect();
+        let keys: Vec<String> =
+            coins.into_records("USD", DateTime::default()).into_iter().map(|record| record.key).collect();
         assert_eq!(keys, ["A", "B", "C"]);
     }
 
@@ -85,10 +97,16 @@ mod tests {
         let mut coins = Coins::default();
         coins.add(0, page(&["BTC"]));
         let record = coins.into_records("USD", at).remove(0);
-        let headers: Vec<(&str, &str)> = record.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let headers: Vec<(&str, &str)> =
+            record.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         assert_eq!(
             headers,
-            [("id", "99e88ed2-bdb0-5697-9bdc-950a549b86ed"), ("source", "livecoinwatch"), ("currency", "USD"), ("fetched_at", "2026-11-23T10:05:00.000Z")]
+            [
+                ("id", "99e88ed2-bdb0-5697-9bdc-950a549b86ed"),
+                ("source", "livecoinwatch"),
+                ("currency", "USD"),
+                ("fetched_at", "2026-11-23T10:05:00.000Z")
+            ]
         );
     }
 }

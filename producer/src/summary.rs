@@ -79,8 +79,17 @@ mod tests {
 
     #[test]
     fn the_line_is_the_contracts() {
-        let published = Summary::Published { records: 50, rejected: 0, topic: "t".to_owned(), fetched_at: "f".to_owned(), elapsed_ms: 7 };
-        assert_eq!(published.line(), r#"{"status":"published","records":50,"rejected":0,"topic":"t","fetched_at":"f","elapsed_ms":7}"#);
+        let published = Summary::Published {
+            records: 50,
+            rejected: 0,
+            topic: "t".to_owned(),
+            fetched_at: "f".to_owned(),
+            elapsed_ms: 7,
+        };
+        assert_eq!(
+            published.line(),
+            r#"{"status":"published","records":50,"rejected":0,"topic":"t","fetched_at":"f","elapsed_ms":7}"#
+        );
         let failed = Summary::failed(Stage::Fetch, "a\nb", true);
         assert_eq!(failed.line(), r#"{"status":"failed","stage":"fetch","error":"a\nb","retryable":true}"#);
     }

@@ -91,7 +91,10 @@ mod tests {
         let mut pages = 0;
         while let Some(from) = search.next() {
             let page: Vec<i64> = names.range(from..).take(size + 1).copied().collect();
-            search.seen(from, Seen { last: page.iter().take(size).next_back().copied(), more: page.len() > size });
+            search.seen(
+                from,
+                Seen { last: page.iter().take(size).next_back().copied(), more: page.len() > size },
+            );
             pages += 1;
             assert!(pages < 500, "the search does not end");
         }

@@ -1,0 +1,334 @@
+//! What the operator of `coinduit-local` writes ([`Args`]) and what the program relies on ([`Config`]).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use url::Url;
+
+use crate::credentials::API_KEY;
+use crate::price_api::Prices;
+use crate::stack::{Ports, PriceSource, StackConfig};
+
+/// Which history the prices of the embedded API have: always the same.
+const SEED: u64 = 1;
+
+/// The pipeline's world in one program: Kafka, price API, S3, DynamoDB, SNS and a Lambda host, on loopback.
+///
+/// Prints `export NAME='value'` lines on standard output that make producer, consumer and AWS tools use it
+/// (everything else goes to standard error), and runs until SIGINT or SIGTERM.
+#[derive(Debug, Parser)]
+#[command(name = "coinduit-local", version)]
+pub struct Args {
+    /// Folder to keep everything in [default: a temporary one, removed at exit]
+    #[arg(long, env = "COINDUIT_LOCAL_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Kafka topic
+    #[arg(long, env = "KAFKA_TOPIC", default_value = "crypto_prices")]
+    pub topic: String,
+
+    /// Partitions of the topic
+    #[arg(long, env = "COINDUIT_LOCAL_PARTITIONS", default_value_t = 4,
+          value_parser = clap::value_parser!(i32).range(1..=1000))]
+    pub partitions: i32,
+
+    /// S3 bucket
+    #[arg(long, env = "S3_BUCKET", default_value = "coinduit")]
+    pub bucket: String,
+
+    /// Port of the Kafka broker; 0 is a free one, as for all ports
+    #[arg(long, env = "COINDUIT_LOCAL_KAFKA_PORT", default_value_t = 0)]
+    pub kafka_port: u16,
+
+    /// Port of the price API
+    #[arg(long, env = "COINDUIT_LOCAL_API_PORT", default_value_t = 0)]
+    pub api_port: u16,
+
+    /// Port of S3
+    #[arg(long, env = "COINDUIT_LOCAL_S3_PORT", default_value_t = 0)]
+    pub s3_port: u16,
+
+    /// Port of DynamoDB
+    #[arg(long, env = "COINDUIT_LOCAL_DYNAMODB_PORT", default_value_t = 0)]
+    pub dynamodb_port: u16,
+
+    /// Port of SNS
+    #[arg(long, env = "COINDUIT_LOCAL_SNS_PORT", default_value_t = 0)]
+    pub sns_port: u16,
+
+    /// Port of the Lambda host
+    #[arg(long, env = "COINDUIT_LOCAL_LAMBDA_PORT", default_value_t = 0)]
+    pub lambda_port: u16,
+
+    /// The Lambda's binary [default: `bootstrap` beside this program]
+    #[arg(long, env = "COINDUIT_LOCAL_BOOTSTRAP", value_name = "PATH")]
+    pub bootstrap: Option<PathBuf>,
+
+    /// Run no Lambda: objects stay in S3 and nobody is told of them
+    #[arg(long, env = "COINDUIT_LOCAL_NO_LAMBDA")]
+    pub no_lambda: bool,
+
+    /// File that gets the export lines as soon as everything is up; it is gone when the stack is
+    #[arg(long, env = "COINDUIT_LOCAL_ENV_FILE", value_name = "PATH")]
+    pub env_file: Option<PathBuf>,
+
+    /// Answer recorded prices as they are, also when an API key is set
+    #[arg(long, env = "COINDUIT_LOCAL_FIXED_PRICES")]
+    pub fixed_prices: bool,
+
+    /// Your key of the real price API; with one, no price API is started
+    #[arg(long, env = "API_KEY", hide_env_values = true, value_name = "KEY")]
+    pub api_key: Option<String>,
+
+    /// File with your key of the real price API
+    #[arg(long, env = "API_KEY_FILE", value_name = "PATH")]
+    pub api_key_file: Option<PathBuf>,
+
+    /// URL of the real price API
+    #[arg(long, env = "API_URL", default_value = "https://api.livecoinwatch.com", value_name = "URL")]
+    pub api_url: String,
+}
+
+/// What was asked for, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// The stack.
+    pub stack: StackConfig,
+    /// Where to write the export lines, besides standard output.
+    pub env_file: Option<PathBuf>,
+}
+
+/// Everything that is wrong with the arguments, a line each.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Faults(Vec<String>);
+
+impl Faults {
+    fn add(&mut self, fault: impl Into<String>) {
+        self.0.push(fault.into());
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n       "))
+    }
+}
+
+impl std::error::Error for Faults {}
+
+impl TryFrom<Args> for Config {
+    type Error = Faults;
+
+    fn try_from(args: Args) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        check_topic(&args.topic, &mut faults);
+        if !s3s::path::check_bucket_name(&args.bucket) {
+            faults.add(format!(
+                "--bucket {:?} is no bucket name: 3 to 63 lower-case letters, digits, hyphens and dots",
+                args.bucket
+            ));
+        }
+        if let Some(path) = args.data_dir.as_deref().filter(|path| path.exists() && !path.is_dir()) {
+            faults.add(format!("--data-dir {} is not a folder", path.display()));
+        }
+        if let Some(path) = &args.env_file {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if path.is_dir() || folder.is_some_and(|folder| !folder.is_dir()) {
+                faults.add(format!("--env-file {} can't be written: no such folder", path.display()));
+            }
+        }
+        let ports = Ports {
+            kafka: args.kafka_port,
+            api: args.api_port,
+            s3: args.s3_port,
+            dynamodb: args.dynamodb_port,
+            sns: args.sns_port,
+            lambda: args.lambda_port,
+        };
+        check_ports(ports, &mut faults);
+        let bootstrap = if args.no_lambda { None } else { find_bootstrap(args.bootstrap, &mut faults) };
+        let prices = price_source(
+            args.fixed_prices,
+            args.api_key,
+            args.api_key_file.as_deref(),
+            &args.api_url,
+            &mut faults,
+        );
+        if !faults.0.is_empty() {
+            return Err(faults);
+        }
+        let stack = StackConfig {
+            data_dir: args.data_dir,
+            topic: args.topic,
+            partitions: args.partitions,
+            bucket: args.bucket,
+            ports,
+            prices,
+            bootstrap,
+            ..StackConfig::default()
+        };
+        Ok(Self { stack, env_file: args.env_file })
+    }
+}
+
+/// Source: Kafka, `org.apache.kafka.common.internals.Topic`.
+fn check_topic(topic: &str, faults: &mut Faults) {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if topic.is_empty() || topic.len() > 249 || matches!(topic, "." | "..") || !topic.bytes().all(allowed) {
+        faults.add(format!(
+            "--topic {topic:?} is no topic name: 1 to 249 ASCII letters, digits, dots, underscores and hyphens"
+        ));
+    }
+}
+
+fn check_ports(ports: Ports, faults: &mut Faults) {
+    let Ports { kafka, api, s3, dynamodb, sns, lambda } = ports;
+    let mut asked = [kafka, api, s3, dynamodb, sns, lambda];
+    asked.sort_unstable();
+    for pair in asked.windows(2).filter(|pair| pair[0] != 0 && pair[0] == pair[1]) {
+        faults.add(format!("port {} is asked for more than once", pair[0]));
+    }
+}
+
+fn find_bootstrap(asked: Option<PathBuf>, faults: &mut Faults) -> Option<PathBuf> {
+    let path = match asked {
+        Some(path) => path,
+        None => match std::env::current_exe() {
+            Ok(program) => program.with_file_name("bootstrap"),
+            Err(error) => {
+                faults.add(format!(
+                    "--bootstrap is needed, as this program can't find its own folder: {error}"
+                ));
+                return None;
+            }
+        },
+    };
+    if !is_executable(&path) {
+        faults.add(format!(
+            "there is no program at {}: build it (cargo build), name it with --bootstrap, or run with --no-lambda",
+            path.display()
+        ));
+    }
+    // A name without a slash would be looked for in PATH.
+    std::path::absolute(&path).ok()
+}
+
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+fn price_source(
+    fixed: bool,
+    key: Option<String>,
+    key_file: Option<&Path>,
+    url: &str,
+    faults: &mut Faults,
+) -> PriceSource {
+    let recorded = PriceSource::Recorded(if fixed { Prices::Fixed } else { Prices::Moving { seed: SEED } });
+    // The stack's own key is set where somebody has evaluated what an earlier stack printed; the URL that is set
+    // beside it is that stack's as well.
+    let key = key.filter(|key| !key.is_empty() && key != API_KEY);
+    let key = match (key, key_file) {
+        (Some(_), Some(_)) => {
+            faults.add("--api-key and --api-key-file (API_KEY, API_KEY_FILE) are both set: use one");
+            None
+        }
+        (key, None) => key,
+        (None, Some(path)) => match std::fs::read_to_string(path) {
+            Ok(key) => Some(key.trim().to_owned()).filter(|key| !key.is_empty()),
+            Err(error) => {
+                faults.add(format!("--api-key-file {} can't be read: {error}", path.display()));
+                None
+            }
+        },
+    };
+    let Some(key) = key.filter(|_| !fixed) else { return recorded };
+    match Url::parse(url) {
+        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => {
+            PriceSource::Live { url: url.trim_end_matches('/').to_owned(), key }
+        }
+        _ => {
+            faults.add(format!("--api-url {url:?} is not an http or https URL"));
+            recorded
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(arguments: &[&str]) -> Args {
+        let mut args = Args::parse_from(["coinduit-local", "--no-lambda"].iter().chain(arguments));
+        // What the machine that runs the tests has in its environment is not the matter here.
+        if !arguments.contains(&"--api-key") {
+            args.api_key = None;
+            args.api_key_file = None;
+        }
+        args
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once() {
+        let faults = Config::try_from(args(&[
+            "--topic",
+            "a topic",
+            "--bucket",
+            "X",
+            "--s3-port",
+            "7",
+            "--sns-port",
+            "7",
+            "--env-file",
+            "/nowhere/at/all",
+        ]))
+        .unwrap_err();
+        assert_eq!(faults.0.len(), 4, "{faults}");
+    }
+
+    #[test]
+    fn prices_are_recorded_unless_there_is_a_key() {
+        let prices = |arguments: &[&str]| Config::try_from(args(arguments)).unwrap().stack.prices;
+        let moving = PriceSource::Recorded(Prices::Moving { seed: SEED });
+        assert_eq!(prices(&[]), moving);
+        assert_eq!(prices(&["--api-key", API_KEY, "--api-url", "http://127.0.0.1:1"]), moving);
+        assert_eq!(prices(&["--fixed-prices", "--api-key", "k"]), PriceSource::Recorded(Prices::Fixed));
+        let live = PriceSource::Live { url: "https://prices.example".into(), key: "k".into() };
+        assert_eq!(prices(&["--api-key", "k", "--api-url", "https://prices.example/"]), live);
+    }
+
+    #[test]
+    fn a_key_can_come_from_a_file_and_from_nowhere_else_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "from a file\n").unwrap();
+        let with_file = |key: Option<&str>| {
+            let mut args = args(&[]);
+            args.api_key = key.map(str::to_owned);
+            args.api_key_file = Some(path.clone());
+            Config::try_from(args).map(|config| config.stack.prices)
+        };
+        for ours_or_none in [None, Some(API_KEY)] {
+            let prices = with_file(ours_or_none).unwrap();
+            assert!(matches!(&prices, PriceSource::Live { key, .. } if key == "from a file"), "{prices:?}");
+        }
+        assert!(with_file(Some("another")).unwrap_err().to_string().contains("both"));
+    }
+
+    #[test]
+    fn a_key_is_not_printed() {
+        let live = PriceSource::Live { url: "https://prices.example".into(), key: "secret".into() };
+        assert!(!format!("{live:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_missing_bootstrap_is_named_with_ways_out() {
+        let mut args = args(&[]);
+        args.no_lambda = false;
+        args.bootstrap = Some("/nowhere/bootstrap".into());
+        let faults = Config::try_from(args).unwrap_err().to_string();
+        assert!(faults.contains("/nowhere/bootstrap") && faults.contains("--no-lambda"), "{faults}");
+    }
+}
