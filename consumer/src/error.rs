@@ -1,6 +1,6 @@
 //! Why the consumer ends without having been asked to.
 
-use coinduit_common::exit::Exit;
+use coinduit_common::{alert::AlertKind, exit::Exit};
 
 use crate::{identity::IdentityError, ownership::OwnershipError};
 
@@ -13,6 +13,17 @@ pub enum Fatal {
     /// The folder in the bucket is not this topic's, or the store can't be used.
     #[error(transparent)]
     Ownership(OwnershipError),
+}
+
+impl Fatal {
+    /// What people are told it is.
+    #[must_use]
+    pub const fn kind(&self) -> AlertKind {
+        match self {
+            Self::TopicRecreated(_) => AlertKind::TopicChanged,
+            Self::Ownership(_) => AlertKind::LedgerBroken,
+        }
+    }
 }
 
 /// The consumer ended.

@@ -59,8 +59,7 @@ impl Service {
     #[must_use]
     pub fn new(config: Config, bucket: Arc<dyn Bucket>, alerts: Alerts) -> Self {
         let identity = Arc::new(Identity::new(config.kafka.clone()));
-        let kafka = config.kafka.clone();
-        let readers = Readers::new(kafka.bootstrap, kafka.client_id, kafka.topic);
+        let readers = Readers::new(config.kafka.clone(), Arc::clone(&identity));
         let budget = Budget::new(config.memory_budget);
         Self {
             config,
@@ -79,6 +78,23 @@ impl Service {
     /// # Errors
     /// [`ConsumerError`].
     pub async fn run(self, shutdown: impl Future<Output = &'static str>) -> Result<(), ConsumerError> {
+        let result = self.start_and_serve(shutdown).await;
+        if let Err(ConsumerError::Fatal(fatal)) = &result {
+            let advice = "the consumer has stopped, and will stop again until this is changed";
+            self.alerts.send(Alert::new(
+                fatal.kind(),
+                &self.config.kafka.topic,
+                Causes(fatal).to_string(),
+                advice,
+            ));
+        }
+        result
+    }
+
+    async fn start_and_serve(
+        &self,
+        shutdown: impl Future<Output = &'static str>,
+    ) -> Result<(), ConsumerError> {
         tokio::pin!(shutdown);
         let topic = tokio::select! {
             topic = self.start() => topic?,
@@ -151,15 +167,7 @@ impl Service {
                     )
                     .await;
                 }
-                Err(error) => {
-                    self.alerts.send(Alert::new(
-                        AlertKind::LedgerBroken,
-                        &self.config.bucket,
-                        error.to_string(),
-                        "the consumer has stopped",
-                    ));
-                    return Err(Fatal::Ownership(error));
-                }
+                Err(error) => return Err(Fatal::Ownership(error)),
             }
         }
     }
@@ -206,15 +214,7 @@ impl Service {
     ) -> Result<(), Fatal> {
         match self.identity.describe().await {
             Ok(topic) => self.add_partitions(&topic, known, tasks),
-            Err(error @ IdentityError::Recreated { .. }) => {
-                self.alerts.send(Alert::new(
-                    AlertKind::TopicChanged,
-                    &self.config.kafka.topic,
-                    error.to_string(),
-                    "the consumer has stopped; start it with another S3_PREFIX and another group",
-                ));
-                return Err(Fatal::TopicRecreated(error));
-            }
+            Err(error @ IdentityError::Recreated { .. }) => return Err(Fatal::TopicRecreated(error)),
             Err(error) => warn!(error = %Causes(&error), "can't look for added partitions now"),
         }
         Ok(())

@@ -47,7 +47,12 @@ pub struct Setting {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
     /// Store these; any order, any number of times.
-    Quarantine(Arc<[Quarantined]>),
+    Quarantine {
+        /// What can't be a line.
+        records: Arc<[Quarantined]>,
+        /// When the last of them came: the topic's id must be confirmed later than this.
+        fetched_at: Duration,
+    },
     /// Create this object, and find out what stands there.
     Put(Arc<Sealed>),
 }
@@ -185,7 +190,8 @@ impl Progress {
         let work = if self.quarantine.is_empty() {
             Work::Put(Arc::new(self.seal(now, pressed)?))
         } else {
-            Work::Quarantine(std::mem::take(&mut self.quarantine).into())
+            let records = std::mem::take(&mut self.quarantine).into();
+            Work::Quarantine { records, fetched_at: self.fetched_at }
         };
         self.under_way = Some(work.clone());
         Some(work)
@@ -229,7 +235,7 @@ impl Progress {
     pub fn held_bytes(&self) -> usize {
         let under_way = match &self.under_way {
             Some(Work::Put(sealed)) => sealed.held_bytes,
-            Some(Work::Quarantine(records)) => quarantined_bytes(records),
+            Some(Work::Quarantine { records, .. }) => quarantined_bytes(records),
             None => 0,
         };
         self.pending_bytes + self.open.held_bytes() + under_way + quarantined_bytes(&self.quarantine)
@@ -392,7 +398,7 @@ mod tests {
     fn quarantined_records_are_stored_before_the_batch_that_steps_over_them() {
         let mut progress = Progress::new(setting(2), 0, 0, None);
         progress.fetched(0, fetched(vec![record(0), bad(1), record(2)], 3), at(0));
-        let Some(Work::Quarantine(records)) = progress.next_work(at(0), false) else {
+        let Some(Work::Quarantine { records, .. }) = progress.next_work(at(0), false) else {
             panic!("quarantine comes first")
         };
         assert_eq!(records.iter().map(|record| record.offset).collect::<Vec<_>>(), [1]);
@@ -406,7 +412,7 @@ mod tests {
     fn nothing_but_bad_records_makes_no_object() {
         let mut progress = Progress::new(setting(2), 0, 0, Some(3));
         progress.fetched(0, fetched((0..3).map(bad).collect(), 3), at(0));
-        assert!(matches!(progress.next_work(at(0), false), Some(Work::Quarantine(_))));
+        assert!(matches!(progress.next_work(at(0), false), Some(Work::Quarantine { .. })));
         assert!(!progress.is_done());
         progress.settled(Settled::Quarantined, at(0));
         assert_eq!(progress.next_work(at(1_000), false), None);
@@ -418,7 +424,7 @@ mod tests {
         let mut progress = Progress::new(setting(2), 0, 0, None);
         progress.fetched(0, fetched((0..1_000).map(bad).collect(), 1_000), at(0));
         let mut stored = 0;
-        while let Some(Work::Quarantine(records)) = progress.next_work(at(0), false) {
+        while let Some(Work::Quarantine { records, .. }) = progress.next_work(at(0), false) {
             assert!(records.len() <= MOST_QUARANTINED);
             stored += records.len();
             progress.settled(Settled::Quarantined, at(0));
@@ -529,7 +535,7 @@ mod tests {
                 }
                 match progress.next_work(at(now), fate == 7) {
                     None => {}
-                    Some(Work::Quarantine(records)) => {
+                    Some(Work::Quarantine { records, .. }) => {
                         quarantine.extend(records.iter().map(|r| r.offset));
                         progress.settled(Settled::Quarantined, at(now));
                     }

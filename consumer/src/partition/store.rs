@@ -56,7 +56,7 @@ pub(super) struct Located {
 /// Dropping the future leaves at most one whole object.
 pub(super) async fn perform(store: Arc<Store>, work: Work) -> Result<Settled, Fatal> {
     match work {
-        Work::Quarantine(records) => store.quarantine(&records).await,
+        Work::Quarantine { records, fetched_at } => store.quarantine(&records, fetched_at).await,
         Work::Put(sealed) => store.put(&sealed).await,
     }
 }
@@ -89,8 +89,8 @@ impl Store {
         }
     }
 
-    async fn quarantine(&self, records: &[Quarantined]) -> Result<Settled, Fatal> {
-        self.confirm_topic(Duration::ZERO).await?;
+    async fn quarantine(&self, records: &[Quarantined], fetched_at: Duration) -> Result<Settled, Fatal> {
+        self.confirm_topic(fetched_at).await?;
         let mut trouble = Trouble::default();
         while let Err(error) = self.chain.quarantine(records).await {
             self.wait_for_store(&mut trouble, &error).await;

@@ -9,12 +9,12 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use coinduit_common::kafka::bootstrap::Bootstrap;
+use coinduit_common::{clock, kafka::settings::KafkaSettings};
 use rskafka::{
     BackoffConfig,
     client::{
         Client, ClientBuilder,
-        error::{Error, ProtocolError},
+        error::{Error, ProtocolError, RequestError},
         partition::{OffsetAt, PartitionClient, UnknownTopicHandling},
     },
     record::RecordAndOffset,
@@ -22,6 +22,7 @@ use rskafka::{
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{Bounds, Fetched, Header, PartitionReader, ReadError, Record};
+use crate::identity::{Identity, IdentityError};
 
 /// How long a broker may hold a fetch that finds nothing.
 const FETCH_WAIT_MS: i32 = 500;
@@ -30,20 +31,23 @@ const FETCH_BYTES: i32 = 1 << 20;
 /// How long one call may take in all, leader moves and reconnects included.
 const CALL_LIMIT: Duration = Duration::from_secs(15);
 
+/// Before a new connection asks for the topic by name, it was seen at most so long ago.
+const SEEN_LATELY: Duration = Duration::from_secs(1);
+
 /// Makes the readers of one topic. They share a client for metadata; each has a connection of its own.
 #[derive(Debug)]
 pub struct Readers {
-    bootstrap: Bootstrap,
-    client_id: String,
-    topic: String,
+    settings: KafkaSettings,
+    identity: Arc<Identity>,
     client: Mutex<Option<Arc<Client>>>,
 }
 
 impl Readers {
-    /// For `topic`, which must exist: rskafka would create it by asking.
+    /// For the topic of `settings`. Whether it exists is asked of `identity` first, each time: rskafka would
+    /// create it by asking, and bring a deleted topic back to life.
     #[must_use]
-    pub fn new(bootstrap: Bootstrap, client_id: String, topic: String) -> Arc<Self> {
-        Arc::new(Self { bootstrap, client_id, topic, client: Mutex::new(None) })
+    pub fn new(settings: KafkaSettings, identity: Arc<Identity>) -> Arc<Self> {
+        Arc::new(Self { settings, identity, client: Mutex::new(None) })
     }
 
     /// The reader of `partition`. Connects at its first call.
@@ -63,10 +67,10 @@ impl Readers {
             base: 2.0,
             deadline: Some(CALL_LIMIT),
         };
-        let addresses = self.bootstrap.addresses().iter().map(ToString::to_string).collect();
+        let addresses = self.settings.bootstrap.addresses().iter().map(ToString::to_string).collect();
         let client = Arc::new(
             ClientBuilder::new(addresses)
-                .client_id(self.client_id.as_str())
+                .client_id(self.settings.client_id.as_str())
                 .backoff_config(backoff)
                 .build()
                 .await?,
@@ -103,17 +107,19 @@ impl RskafkaReader {
             let client = match self.client.take() {
                 Some(client) => client,
                 None => {
+                    let lately = clock::since_boot().saturating_sub(SEEN_LATELY);
+                    self.readers.identity.confirm(lately).await?;
                     let client = self.readers.client().await?;
-                    let topic = self.readers.topic.as_str();
+                    let topic = self.readers.settings.topic.as_str();
                     Arc::new(
                         client.partition_client(topic, self.partition, UnknownTopicHandling::Error).await?,
                     )
                 }
             };
             let answer = call(Arc::clone(&client)).await;
-            Ok((client, answer))
+            Ok::<_, NoClient>((client, answer))
         };
-        let attempted = || format!("{what} of {}/{}", self.readers.topic, self.partition);
+        let attempted = || format!("{what} of {}/{}", self.readers.settings.topic, self.partition);
         match timeout(CALL_LIMIT, attempt).await {
             Ok(Ok((client, Ok(answer)))) => {
                 self.client = Some(client);
@@ -123,18 +129,30 @@ impl RskafkaReader {
                 self.client = Some(client);
                 Err(CallError::Answered(error))
             }
-            Ok(Ok((_, Err(error))) | Err(error)) => {
-                let attempted = attempted();
-                self.readers.client.lock().await.take();
-                Err(CallError::Lost { attempted, source: Box::new(error) })
-            }
-            Err(_) => {
-                let attempted = attempted();
-                self.readers.client.lock().await.take();
-                Err(CallError::Lost { attempted, source: Box::new(NoAnswer) })
-            }
+            Ok(Ok((_, Err(error)))) => Err(self.lost(attempted(), error).await),
+            Ok(Err(error)) => Err(self.lost(attempted(), error).await),
+            Err(_) => Err(self.lost(attempted(), NoAnswer).await),
         }
     }
+
+    /// Gives up the shared client too: what it remembers of the cluster may be wrong by now.
+    async fn lost(
+        &self,
+        attempted: String,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> CallError {
+        self.readers.client.lock().await.take();
+        CallError::Lost { attempted, source: Box::new(source) }
+    }
+}
+
+/// Why there is no client for a partition.
+#[derive(Debug, thiserror::Error)]
+enum NoClient {
+    #[error(transparent)]
+    Topic(#[from] IdentityError),
+    #[error("connect")]
+    Kafka(#[from] Error),
 }
 
 /// A call that brought nothing.
@@ -157,7 +175,9 @@ fn is_out_of_range(error: &Error) -> bool {
 fn is_undecodable(error: &Error) -> bool {
     match error {
         Error::InvalidResponse(_) => true,
-        Error::Request(request) => matches!(request, rskafka::client::error::RequestError::ReadError(_)),
+        Error::Request(request) => {
+            matches!(request, RequestError::ReadError(_) | RequestError::ReadVersionedError(_))
+        }
         _ => false,
     }
 }
