@@ -40,7 +40,7 @@ lint: ## formatting, clippy, documentation, dependencies
 	$(CARGO) clippy $(ALL) --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(ALL) --no-deps --quiet
 	@command -v cargo-deny >/dev/null || { echo "make lint needs cargo-deny: cargo install --locked cargo-deny" >&2; exit 1; }
-	$(CARGO) deny --offline check bans licenses sources
+	$(CARGO) deny check bans licenses sources
 
 fmt: ## format the code
 	$(CARGO) fmt --all

@@ -120,7 +120,11 @@ impl Service {
                     info!(signal, held_bytes = self.budget.used(), "stopping: storing what is held");
                     return self.drain(tasks).await;
                 }
-                () = sleep(LOOK_FOR_PARTITIONS), if !self.config.exit_at_end => self.look_for_partitions(&mut known, &mut tasks).await?,
+                look = self.look_later(), if !self.config.exit_at_end => match look {
+                    Ok(topic) => self.add_partitions(&topic, &mut known, &mut tasks),
+                    Err(error @ IdentityError::Recreated { .. }) => return Err(Fatal::TopicRecreated(error).into()),
+                    Err(error) => warn!(error = %Causes(&error), "can't look for added partitions now"),
+                },
             }
         }
     }
@@ -207,17 +211,10 @@ impl Service {
         }
     }
 
-    async fn look_for_partitions(
-        &self,
-        known: &mut BTreeSet<i32>,
-        tasks: &mut JoinSet<Result<(), Fatal>>,
-    ) -> Result<(), Fatal> {
-        match self.identity.describe().await {
-            Ok(topic) => self.add_partitions(&topic, known, tasks),
-            Err(error @ IdentityError::Recreated { .. }) => return Err(Fatal::TopicRecreated(error)),
-            Err(error) => warn!(error = %Causes(&error), "can't look for added partitions now"),
-        }
-        Ok(())
+    /// The topic as it will be in a while.
+    async fn look_later(&self) -> Result<Topic, IdentityError> {
+        sleep(LOOK_FOR_PARTITIONS).await;
+        self.identity.describe().await
     }
 
     async fn drain(&self, mut tasks: JoinSet<Result<(), Fatal>>) -> Result<(), ConsumerError> {
