@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! Bootstrap --connection::Connection (dial, ApiVersions, one request at a time)--> broker
-//!                 ^ metadata::topic (ids of topic and cluster, partitions, leaders)
+//!                 ^ api::Api: what each request is called, its versions, the shape of its answer
+//!                 ^ metadata::topic (ids of topic and cluster, partitions)
 //! ```
 //!
 //! rskafka reads and publishes, but it knows no groups and no topic ids, and it creates a topic by asking
 //! for it. What it leaves out is spoken here, one file per request, on the `kafka-protocol` codecs. No
-//! version is ever taken from the codecs' own tables alone: each request names the highest version that
-//! was tried, and the broker's answer to ApiVersions limits it.
+//! version is ever taken from the codecs' own tables alone: each request names the versions that were
+//! tried, and the broker's answer to ApiVersions limits them.
 
+pub mod api;
 pub mod bootstrap;
 pub mod connection;
 pub mod error;
 pub mod metadata;
 pub mod settings;
+pub mod shape;
+pub mod varint;

@@ -5,10 +5,10 @@
 
 use std::{collections::BTreeMap, io, ops::RangeInclusive, time::Duration};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     ResponseError,
-    messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader},
+    messages::{ApiVersionsRequest, RequestHeader, ResponseHeader},
     protocol::{Decodable, HeaderVersion, Request, StrBytes, encode_request_header_into_buffer},
 };
 use tokio::{
@@ -18,8 +18,10 @@ use tokio::{
 };
 
 use super::{
+    api::Api,
     bootstrap::{Address, Bootstrap},
     error::KafkaError,
+    shape,
 };
 
 /// No answer that we ask for is larger. A TLS alert or an HTTP answer read as a length is.
@@ -141,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.usable
     }
 
-    /// Asks in the highest version that the broker speaks and that lies in `ours`; returns that version too.
+    /// Asks in the highest version that the broker speaks and that was tried here.
     ///
     /// # Errors
     /// [`KafkaError::Unsupported`] where there is none; [`KafkaError::TimedOut`], [`KafkaError::Broken`] and
@@ -149,90 +151,60 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the connection unusable.
-    pub async fn call<R>(
-        &mut self,
-        request: &R,
-        ours: RangeInclusive<i16>,
-    ) -> Result<(R::Response, i16), KafkaError>
-    where
-        R: Request + HeaderVersion,
-        R::Response: HeaderVersion,
-    {
+    pub async fn call<R: Api>(&mut self, request: &R) -> Result<R::Response, KafkaError> {
+        let ours = R::TRIED;
         let theirs = self.versions.get(&R::KEY);
-        let version = theirs.map(|theirs| (*theirs.end()).min(*ours.end())).filter(|version| {
-            theirs.is_some_and(|theirs| theirs.contains(version)) && ours.contains(version)
+        let common = theirs.map(|theirs| (*theirs.end()).min(*ours.end()));
+        let version = common.filter(|version| {
+            ours.contains(version) && theirs.is_some_and(|theirs| theirs.contains(version))
         });
         let version = version.ok_or_else(|| KafkaError::Unsupported {
             address: self.address.clone(),
-            request: name::<R>(),
+            request: R::NAME,
             broker: theirs.map_or_else(
                 || "none".to_owned(),
                 |theirs| format!("{} to {}", theirs.start(), theirs.end()),
             ),
             ours: format!("{} to {}", ours.start(), ours.end()),
         })?;
-        Ok((self.call_version(request, version).await?, version))
+        self.call_version(request, version).await
     }
 
-    async fn call_version<R>(&mut self, request: &R, version: i16) -> Result<R::Response, KafkaError>
-    where
-        R: Request + HeaderVersion,
-        R::Response: HeaderVersion,
-    {
-        let broken =
-            |source| KafkaError::Broken { address: self.address.clone(), request: name::<R>(), source };
+    async fn call_version<R: Api>(&mut self, request: &R, version: i16) -> Result<R::Response, KafkaError> {
+        let (address, request_name) = (self.address.clone(), R::NAME);
         if !self.usable {
-            return Err(broken(io::Error::new(
-                io::ErrorKind::NotConnected,
-                "an earlier call failed on this connection",
-            )));
+            let source =
+                io::Error::new(io::ErrorKind::NotConnected, "an earlier call failed on this connection");
+            return Err(KafkaError::Broken { address, request: request_name, source });
         }
         // Until the whole answer is there, the stream is in the middle of something.
         self.usable = false;
         self.correlation_id = self.correlation_id.wrapping_add(1);
-        let frame = encode(request, version, self.correlation_id, self.client_id.clone())
-            .map_err(|problem| self.not_kafka::<R>(problem))?;
-        let mut answer = match timeout(self.limits.request, exchange(&mut self.stream, &frame)).await {
+        let not_kafka =
+            |problem| KafkaError::NotKafka { address: self.address.clone(), request: request_name, problem };
+        let frame =
+            encode(request, version, self.correlation_id, self.client_id.clone()).map_err(not_kafka)?;
+        let answer = match timeout(self.limits.request, exchange(&mut self.stream, &frame)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(self.not_kafka::<R>(error.to_string()));
+                return Err(not_kafka(error.to_string()));
             }
-            Ok(Err(source)) => {
-                return Err(KafkaError::Broken {
-                    address: self.address.clone(),
-                    request: name::<R>(),
-                    source,
-                });
-            }
+            Ok(Err(source)) => return Err(KafkaError::Broken { address, request: request_name, source }),
             Err(_) => {
                 return Err(KafkaError::TimedOut {
-                    address: self.address.clone(),
-                    request: name::<R>(),
+                    address,
+                    request: request_name,
                     limit: self.limits.request,
                 });
             }
         };
-        let answer = decode::<R>(&mut answer, version, self.correlation_id)
-            .map_err(|problem| self.not_kafka::<R>(problem))?;
+        let answer = decode::<R>(answer, version, self.correlation_id).map_err(not_kafka)?;
         self.usable = true;
         Ok(answer)
     }
-
-    fn not_kafka<R: Request>(&self, problem: String) -> KafkaError {
-        KafkaError::NotKafka { address: self.address.clone(), request: name::<R>(), problem }
-    }
 }
 
-/// A request's name as the protocol guide writes it.
-fn name<R: Request>() -> &'static str {
-    match ApiKey::try_from(R::KEY) {
-        Ok(ApiKey::ApiVersions) => "ApiVersions",
-        Ok(ApiKey::Metadata) => "Metadata",
-        _ => "a request",
-    }
-}
-
-fn encode<R: Request + HeaderVersion>(
+fn encode<R: Api>(
     request: &R,
     version: i16,
     correlation_id: i32,
@@ -268,26 +240,21 @@ async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), frame: &[u
     Ok(answer.freeze())
 }
 
-fn decode<R>(answer: &mut Bytes, version: i16, correlation_id: i32) -> Result<R::Response, String>
-where
-    R: Request,
-    R::Response: HeaderVersion,
-{
+fn decode<R: Api>(mut answer: Bytes, version: i16, correlation_id: i32) -> Result<R::Response, String> {
     // The answer to an ApiVersions request of a version that the broker does not know comes in version 0.
-    let unknown_version = R::KEY == ApiVersionsRequest::KEY
-        && answer.len() >= 6
-        && answer[4..6] == ResponseError::UnsupportedVersion.code().to_be_bytes();
-    let version = if unknown_version { 0 } else { version };
-    let header = ResponseHeader::decode(answer, R::Response::header_version(version))
+    let unknown = R::KEY == ApiVersionsRequest::KEY
+        && answer.get(4..6) == Some(&ResponseError::UnsupportedVersion.code().to_be_bytes()[..]);
+    let version = if unknown { 0 } else { version };
+    let header = ResponseHeader::decode(&mut answer, R::Response::header_version(version))
         .map_err(|error| error.to_string())?;
     if header.correlation_id != correlation_id {
         return Err(format!("it answers request {} instead of {correlation_id}", header.correlation_id));
     }
-    let response = R::Response::decode(answer, version).map_err(|error| error.to_string())?;
-    if answer.has_remaining() {
-        return Err(format!("{} bytes are left over", answer.remaining()));
+    // A request header of version 2 goes with flexible versions (KIP-482).
+    if !shape::is_sound(R::ANSWER, version, R::header_version(version) >= 2, &answer) {
+        return Err("it has not the length that it claims".to_owned());
     }
-    Ok(response)
+    R::Response::decode(&mut answer, version).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -339,7 +306,7 @@ mod tests {
     #[tokio::test]
     async fn an_old_broker_is_asked_again_in_version_0() {
         let mut connection = connect(vec![versions(0..=0, 0, 35), versions(0..=4, 0, 0)]).await.unwrap();
-        let error = connection.call(&MetadataRequest::default(), 10..=12).await.unwrap_err();
+        let error = connection.call(&MetadataRequest::default()).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "Kafka broker broker:9092 speaks Metadata versions 0 to 4, Coinduit needs 10 to 12; Kafka 2.8 or newer has them"
@@ -353,16 +320,16 @@ mod tests {
         body.put_u8(0); // the flexible header's tagged fields
         MetadataResponse::default().encode(&mut body, 11).unwrap();
         let mut connection = connect(vec![versions(0..=11, 3, 0), body.freeze()]).await.unwrap();
-        assert_eq!(connection.call(&MetadataRequest::default(), 10..=12).await.unwrap().1, 11);
+        assert_eq!(connection.call(&MetadataRequest::default()).await.unwrap(), MetadataResponse::default());
     }
 
     #[tokio::test]
     async fn a_closed_connection_is_out_of_service() {
         let mut connection = connect(vec![versions(0..=12, 3, 0)]).await.unwrap();
-        let error = connection.call(&MetadataRequest::default(), 10..=12).await.unwrap_err();
+        let error = connection.call(&MetadataRequest::default()).await.unwrap_err();
         assert!(matches!(error, KafkaError::Broken { .. }) && error.is_retryable(), "{error}");
         assert!(!connection.is_usable());
-        assert!(connection.call(&MetadataRequest::default(), 10..=12).await.is_err());
+        assert!(connection.call(&MetadataRequest::default()).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
@@ -392,6 +359,15 @@ mod tests {
             assert!(matches!(error, KafkaError::NotKafka { .. }), "{length}: {error}");
         }
         let error = connect(vec![[&whole[..], b"more"].concat().into()]).await.unwrap_err();
-        assert!(error.to_string().ends_with("4 bytes are left over"), "{error}");
+        assert!(error.to_string().ends_with("it has not the length that it claims"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn arbitrary_answers_never_panic() {
+        use rand::Rng;
+        for _ in 0..2_000 {
+            let bytes: Vec<u8> = (0..rand::rng().random_range(0..64)).map(|_| rand::rng().random()).collect();
+            drop(connect(vec![bytes.into()]).await);
+        }
     }
 }

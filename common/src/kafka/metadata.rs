@@ -5,6 +5,8 @@
 //!
 //! Source: KIP-516, "Topic Identifiers"; Metadata from version 10 carries them (Kafka 2.8).
 
+use std::ops::RangeInclusive;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use kafka_protocol::{
     ResponseError,
@@ -14,10 +16,41 @@ use kafka_protocol::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use uuid::Uuid;
 
-use super::{connection::Connection, error::KafkaError};
+use super::{
+    api::Api,
+    connection::Connection,
+    error::KafkaError,
+    shape::{
+        Field,
+        Kind::{Fixed, Numbers, Structs, Text},
+        between, field,
+    },
+};
 
-/// The versions that were tried: 10 brings topic ids.
-const VERSIONS: std::ops::RangeInclusive<i16> = 10..=12;
+impl Api for MetadataRequest {
+    const NAME: &'static str = "Metadata";
+    /// 10 brings topic ids.
+    const TRIED: RangeInclusive<i16> = 10..=12;
+    const ANSWER: &'static [Field] = &[
+        field(Fixed(4)),                                                               // throttle time
+        field(Structs(&[field(Fixed(4)), field(Text), field(Fixed(4)), field(Text)])), // brokers: id, host, port, rack
+        field(Text),                                                                   // cluster id
+        field(Fixed(4)),                                                               // controller
+        field(Structs(&[
+            field(Fixed(2)),  // error
+            field(Text),      // name
+            field(Fixed(17)), // id, is internal
+            field(Structs(&[
+                field(Fixed(14)),  // error, partition, leader, leader epoch
+                field(Numbers(4)), // replicas
+                field(Numbers(4)), // in sync
+                field(Numbers(4)), // offline
+            ])),
+            field(Fixed(4)), // authorized operations
+        ])),
+        between(8, 10, Fixed(4)), // authorized operations of the cluster
+    ];
+}
 
 /// A topic as the cluster describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +89,7 @@ pub async fn topic<S: AsyncRead + AsyncWrite + Unpin + Send>(
     let request = MetadataRequest::default()
         .with_topics(Some(vec![MetadataRequestTopic::default().with_name(Some(name))]))
         .with_allow_auto_topic_creation(false);
-    let (answer, _) = connection.call(&request, VERSIONS).await?;
+    let answer = connection.call(&request).await?;
     describe(answer, topic)
 }
 
@@ -84,7 +117,7 @@ fn describe(answer: MetadataResponse, topic: &str) -> Result<Option<Topic>, Kafk
 mod tests {
     use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
 
-    use super::*;
+    use super::{super::shape, *};
 
     fn answer(name: &'static str, error: i16) -> MetadataResponse {
         let partition = |index| MetadataResponsePartition::default().with_partition_index(index);
@@ -106,6 +139,19 @@ mod tests {
             ("c", Uuid::from_u128(7), &[0, 1][..])
         );
         assert_eq!(topic.printed_id(), "AAAAAAAAAAAAAAAAAAAABw");
+    }
+
+    #[test]
+    fn the_shape_of_an_answer_is_described_rightly() {
+        use bytes::{Buf, BytesMut};
+        use kafka_protocol::protocol::Encodable;
+        for version in MetadataRequest::TRIED {
+            let mut body = BytesMut::new();
+            answer("prices", 0).encode(&mut body, version).unwrap();
+            assert!(shape::is_sound(MetadataRequest::ANSWER, version, true, &body), "{version}");
+            body.advance(1);
+            assert!(!shape::is_sound(MetadataRequest::ANSWER, version, true, &body), "{version}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::compression::{Decompressor, Gzip, Snappy};
 
-use super::varint;
+use coinduit_common::kafka::varint;
 
 /// Bytes of a batch that its length field does not count: base offset and the length itself.
 const PREFIX: usize = 12;

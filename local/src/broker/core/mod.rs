@@ -19,7 +19,6 @@ mod log;
 mod shape;
 mod topics;
 mod transactions;
-mod varint;
 pub mod wire;
 
 use bytes::Bytes;

@@ -6,7 +6,8 @@
 const MAX_BYTES: u32 = 10;
 
 /// Takes an unsigned number off `rest`; `None` when it does not end, or has more than 64 bits.
-pub(crate) fn take_unsigned(rest: &mut &[u8]) -> Option<u64> {
+#[must_use]
+pub fn take_unsigned(rest: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for index in 0..MAX_BYTES {
         let byte = *rest.split_off_first()?;
@@ -24,7 +25,8 @@ pub(crate) fn take_unsigned(rest: &mut &[u8]) -> Option<u64> {
 }
 
 /// Takes a signed number off `rest`; `None` as for [`take_unsigned`].
-pub(crate) fn take_signed(rest: &mut &[u8]) -> Option<i64> {
+#[must_use]
+pub fn take_signed(rest: &mut &[u8]) -> Option<i64> {
     let zigzag = take_unsigned(rest)?;
     let magnitude = i64::try_from(zigzag >> 1).expect("63 bits fit");
     Some(if zigzag & 1 == 0 { magnitude } else { !magnitude })
