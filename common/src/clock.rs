@@ -9,15 +9,18 @@ use std::{
 };
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use tokio::time::Instant;
 
-/// Tells the wall time: the system's, or one that a test moves by hand.
+/// Tells the time: the system's, or one that a test moves.
 #[derive(Debug, Clone, Default)]
 pub enum Clock {
-    /// The operating system's clock.
+    /// The operating system's clocks.
     #[default]
     System,
-    /// A clock that stands still until it is set: milliseconds since the Unix epoch.
+    /// A clock that stands still until it is set: milliseconds since the Unix epoch, and since boot.
     Manual(Arc<AtomicI64>),
+    /// tokio's clock, which a test can pause: the machine booted, and the epoch began, at this instant.
+    Tokio(Instant),
 }
 
 impl Clock {
@@ -39,20 +42,30 @@ impl Clock {
         match self {
             #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
             Self::System => Utc::now().timestamp_millis(),
-            Self::Manual(ms) => ms.load(Ordering::Relaxed),
+            Self::Manual(_) | Self::Tokio(_) => {
+                i64::try_from(self.since_boot().as_millis()).unwrap_or(i64::MAX)
+            }
         }
     }
-}
 
-/// How long ago the machine booted, suspension included: for all that must not count a sleeping machine as
-/// no time at all (CLOCK_BOOTTIME).
-#[must_use]
-pub fn since_boot() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Duration::new(
-        u64::try_from(now.tv_sec).unwrap_or_default(),
-        u32::try_from(now.tv_nsec).unwrap_or_default(),
-    )
+    /// How long ago the machine booted, suspension included: for all that must not count a sleeping machine
+    /// as no time at all (CLOCK_BOOTTIME).
+    #[must_use]
+    pub fn since_boot(&self) -> Duration {
+        match self {
+            Self::System => {
+                let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+                Duration::new(
+                    u64::try_from(now.tv_sec).unwrap_or_default(),
+                    u32::try_from(now.tv_nsec).unwrap_or_default(),
+                )
+            }
+            Self::Manual(ms) => {
+                Duration::from_millis(u64::try_from(ms.load(Ordering::Relaxed)).unwrap_or_default())
+            }
+            Self::Tokio(boot) => boot.elapsed(),
+        }
+    }
 }
 
 /// RFC 3339 in UTC with milliseconds: `2026-11-23T10:05:00.000Z`, the form of every instant that
@@ -80,6 +93,19 @@ mod tests {
         assert_eq!(rfc3339_ms(-1), "1969-12-31T23:59:59.999Z");
         assert!(rfc3339_ms(i64::MAX).starts_with("+262142-"));
         assert!(rfc3339_ms(i64::MIN).starts_with("-262143-"));
+    }
+
+    #[test]
+    fn the_time_since_boot_goes_on() {
+        let before = Clock::System.since_boot();
+        assert!(before > Duration::ZERO && Clock::System.since_boot() >= before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokios_clock_can_be_paused() {
+        let clock = Clock::Tokio(Instant::now());
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!((clock.since_boot(), clock.now_ms()), (Duration::from_secs(5), 5_000));
     }
 
     #[test]

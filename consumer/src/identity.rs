@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use coinduit_common::{
-    clock,
+    clock::Clock,
     kafka::{
         connection::{Connection, Limits},
         error::KafkaError,
@@ -48,10 +49,21 @@ pub enum IdentityError {
     },
 }
 
+/// Knows whether a topic is still the same; the cluster, or what a test says.
+#[async_trait]
+pub trait Confirm: Send + Sync {
+    /// Makes sure that the topic was still the same at some time later than `after` (since boot).
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    async fn confirm(&self, after: Duration) -> Result<(), IdentityError>;
+}
+
 /// Asks the cluster about one topic, over a connection of its own, once for all who ask at a time.
 #[derive(Debug)]
 pub struct Identity {
     settings: KafkaSettings,
+    clock: Clock,
     state: Mutex<State>,
 }
 
@@ -66,8 +78,8 @@ struct State {
 impl Identity {
     /// About the topic of `settings`. Connects at the first question.
     #[must_use]
-    pub fn new(settings: KafkaSettings) -> Self {
-        Self { settings, state: Mutex::default() }
+    pub fn new(settings: KafkaSettings, clock: Clock) -> Self {
+        Self { settings, clock, state: Mutex::default() }
     }
 
     /// What the topic is now. The first answer is what all later ones are compared with.
@@ -78,21 +90,9 @@ impl Identity {
         self.ask(&mut *self.state.lock().await).await
     }
 
-    /// Makes sure that the topic was still the same at some time later than `after` (since boot).
-    ///
-    /// # Errors
-    /// [`IdentityError`].
-    pub async fn confirm(&self, after: Duration) -> Result<(), IdentityError> {
-        let mut state = self.state.lock().await;
-        if state.confirmed.is_some_and(|confirmed| confirmed > after) {
-            return Ok(());
-        }
-        self.ask(&mut state).await.map(drop)
-    }
-
     async fn ask(&self, state: &mut State) -> Result<Topic, IdentityError> {
         let KafkaSettings { bootstrap, topic, client_id } = &self.settings;
-        let asked = clock::since_boot();
+        let asked = self.clock.since_boot();
         let answer = async {
             if let Some(mut kept) = state.connection.take() {
                 let answer = metadata::topic(&mut kept, topic).await;
@@ -119,5 +119,16 @@ impl Identity {
         }
         state.confirmed = Some(asked);
         Ok(found)
+    }
+}
+
+#[async_trait]
+impl Confirm for Identity {
+    async fn confirm(&self, after: Duration) -> Result<(), IdentityError> {
+        let mut state = self.state.lock().await;
+        if state.confirmed.is_some_and(|confirmed| confirmed > after) {
+            return Ok(());
+        }
+        self.ask(&mut state).await.map(drop)
     }
 }

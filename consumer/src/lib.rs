@@ -60,7 +60,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         Some(arn) => Alerts::start("consumer", Clock::System, SnsSender::new(&aws, arn.clone())),
         None => Alerts::logged_only(),
     };
-    let result = Service::new(config, Arc::new(S3Bucket::new(client)), alerts.clone()).run(shutdown).await;
+    let result = Service::new(config, Arc::new(S3Bucket::new(client)), alerts.clone(), Clock::System)
+        .run(shutdown)
+        .await;
     alerts.flush(LAST_ALERTS).await;
     result
 }

@@ -10,7 +10,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use coinduit_common::{
     alert::{Alert, AlertKind, Alerts},
-    clock,
+    clock::Clock,
     report::Chain as Causes,
 };
 use tokio::{
@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 use crate::{
     budget::Share,
     error::Fatal,
-    identity::Identity,
+    identity::Confirm,
     ledger::{chain::Chain, metadata::Closed},
     partition::{
         progress::{Progress, Setting, Settled},
@@ -34,6 +34,8 @@ use crate::{
 
 pub mod progress;
 mod store;
+#[cfg(test)]
+mod tests;
 
 /// After so many empty fetches below the high watermark people are told.
 const EMPTY_HANDED: u32 = 20;
@@ -49,7 +51,9 @@ pub struct PartitionTask {
     /// Where objects go.
     pub chain: Chain,
     /// Whether the topic is still the same.
-    pub identity: Arc<Identity>,
+    pub identity: Arc<dyn Confirm>,
+    /// What time it is.
+    pub clock: Clock,
     /// Whom to tell.
     pub alerts: Alerts,
     /// The memory it may use.
@@ -72,9 +76,14 @@ impl PartitionTask {
     /// # Errors
     /// [`Fatal`] where no attempt can help and the process has to end.
     pub async fn run(self) -> Result<(), Fatal> {
-        let Self { setting, mut reader, chain, identity, alerts, share, mut stop, exit_at_end } = self;
-        let store =
-            Store { place: format!("{}/{}", setting.topic, setting.partition), chain, identity, alerts };
+        let Self { setting, mut reader, chain, identity, clock, alerts, share, mut stop, exit_at_end } = self;
+        let store = Store {
+            place: format!("{}/{}", setting.topic, setting.partition),
+            chain,
+            identity,
+            alerts,
+            clock,
+        };
         let located = tokio::select! {
             located = store.locate(&mut *reader) => located,
             () = stopped(&mut stop) => return Ok(()),
@@ -159,7 +168,7 @@ impl Reading {
         let mut work: Pending<Result<Settled, Fatal>> = None;
         loop {
             self.share.set(self.progress.held_bytes());
-            let now = clock::since_boot();
+            let now = self.store.clock.since_boot();
             if work.is_none()
                 && let Some(todo) = self.progress.next_work(now, self.share.is_pressed())
             {
@@ -180,7 +189,7 @@ impl Reading {
             tokio::select! {
                 settled = done(&mut work) => {
                     work = None;
-                    self.progress.settled(settled?, clock::since_boot());
+                    self.progress.settled(settled?, self.store.clock.since_boot());
                 }
                 (reader, from, answer) = done(&mut asked) => {
                     asked = None;
@@ -206,7 +215,7 @@ impl Reading {
     }
 
     fn answered(&mut self, from: i64, answer: Result<Answer, ReadError>) {
-        let now = clock::since_boot();
+        let now = self.store.clock.since_boot();
         match answer {
             Ok(Answer::Fetched(fetched)) => {
                 self.beyond_since = None;

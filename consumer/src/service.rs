@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use coinduit_common::{
     alert::{Alert, AlertKind, Alerts},
-    clock,
+    clock::Clock,
     kafka::metadata::Topic,
     report::Chain as Causes,
 };
@@ -41,6 +41,7 @@ pub struct Service {
     config: Config,
     bucket: Arc<dyn Bucket>,
     alerts: Alerts,
+    clock: Clock,
     identity: Arc<Identity>,
     readers: Arc<Readers>,
     budget: Arc<Budget>,
@@ -57,14 +58,15 @@ impl std::fmt::Debug for Service {
 impl Service {
     /// A service that has not begun. Opens nothing.
     #[must_use]
-    pub fn new(config: Config, bucket: Arc<dyn Bucket>, alerts: Alerts) -> Self {
-        let identity = Arc::new(Identity::new(config.kafka.clone()));
-        let readers = Readers::new(config.kafka.clone(), Arc::clone(&identity));
+    pub fn new(config: Config, bucket: Arc<dyn Bucket>, alerts: Alerts, clock: Clock) -> Self {
+        let identity = Arc::new(Identity::new(config.kafka.clone(), clock.clone()));
+        let readers = Readers::new(config.kafka.clone(), Arc::clone(&identity), clock.clone());
         let budget = Budget::new(config.memory_budget);
         Self {
             config,
             bucket,
             alerts,
+            clock,
             identity,
             readers,
             budget,
@@ -201,7 +203,8 @@ impl Service {
                     process: Arc::clone(&self.process),
                 },
                 reader: Box::new(self.readers.reader(partition)),
-                identity: Arc::clone(&self.identity),
+                identity: Arc::clone(&self.identity) as _,
+                clock: self.clock.clone(),
                 alerts: self.alerts.clone(),
                 share: self.budget.share(),
                 stop: self.stop.subscribe(),
@@ -240,7 +243,7 @@ impl Service {
         error: &(dyn std::error::Error + Send + Sync + 'static),
         advice: &str,
     ) {
-        let verdict = trouble.failed(clock::since_boot(), permanent);
+        let verdict = trouble.failed(self.clock.since_boot(), permanent);
         let causes = Causes(error).to_string();
         warn!(place, error = causes, wait_ms = verdict.wait.as_millis(), "can't start yet, trying again");
         if verdict.tell {

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use coinduit_common::{
     alert::{Alert, AlertKind, Alerts},
-    clock,
+    clock::Clock,
     report::Chain as Causes,
 };
 use tokio::time::{Instant, sleep};
@@ -17,7 +17,7 @@ use super::progress::{Settled, Work};
 use crate::{
     batch::Sealed,
     error::Fatal,
-    identity::{Identity, IdentityError},
+    identity::{Confirm, IdentityError},
     ledger::{
         chain::{Chain, ChainError},
         decide::Standing,
@@ -35,7 +35,8 @@ pub(super) struct Store {
     /// `topic/partition`, for people.
     pub(super) place: String,
     pub(super) chain: Chain,
-    pub(super) identity: Arc<Identity>,
+    pub(super) identity: Arc<dyn Confirm>,
+    pub(super) clock: Clock,
     pub(super) alerts: Alerts,
 }
 
@@ -126,7 +127,7 @@ impl Store {
         let mut first_attempt: Option<Duration> = None;
         loop {
             self.confirm_topic(sealed.fetched_at).await?;
-            let now = clock::since_boot();
+            let now = self.clock.since_boot();
             let stale = now.saturating_sub(*first_attempt.get_or_insert(now)) > STALE;
             let attempt = if stale { self.start_again(sealed).await } else { self.chain.put(sealed).await };
             match attempt {
@@ -138,7 +139,7 @@ impl Store {
                     }
                     // A conflict that nobody won, or a stale attempt that may begin anew.
                     None if stale => first_attempt = None,
-                    None => sleep(trouble.failed(clock::since_boot(), false).wait).await,
+                    None => sleep(trouble.failed(self.clock.since_boot(), false).wait).await,
                 },
                 Err(error) => self.wait_for_store(&mut trouble, &error).await,
             }
@@ -200,7 +201,7 @@ impl Store {
         error: &(dyn std::error::Error + Send + Sync + 'static),
         advice: &str,
     ) {
-        let verdict = trouble.failed(clock::since_boot(), permanent);
+        let verdict = trouble.failed(self.clock.since_boot(), permanent);
         let causes = Causes(error).to_string();
         warn!(place = self.place, error = causes, wait_ms = verdict.wait.as_millis(), "failed, trying again");
         if verdict.tell {
@@ -210,7 +211,7 @@ impl Store {
     }
 
     fn end(&self, trouble: &mut Trouble) {
-        if let Some(lasted) = trouble.over(clock::since_boot()) {
+        if let Some(lasted) = trouble.over(self.clock.since_boot()) {
             info!(place = self.place, seconds = lasted.as_secs(), "works again");
         }
     }

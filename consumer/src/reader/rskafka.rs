@@ -9,7 +9,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use coinduit_common::{clock, kafka::settings::KafkaSettings};
+use coinduit_common::{clock::Clock, kafka::settings::KafkaSettings};
 use rskafka::{
     BackoffConfig,
     client::{
@@ -22,7 +22,7 @@ use rskafka::{
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{Bounds, Fetched, Header, PartitionReader, ReadError, Record};
-use crate::identity::{Identity, IdentityError};
+use crate::identity::{Confirm, Identity, IdentityError};
 
 /// How long a broker may hold a fetch that finds nothing.
 const FETCH_WAIT_MS: i32 = 500;
@@ -39,6 +39,7 @@ const SEEN_LATELY: Duration = Duration::from_secs(1);
 pub struct Readers {
     settings: KafkaSettings,
     identity: Arc<Identity>,
+    clock: Clock,
     client: Mutex<Option<Arc<Client>>>,
 }
 
@@ -46,8 +47,8 @@ impl Readers {
     /// For the topic of `settings`. Whether it exists is asked of `identity` first, each time: rskafka would
     /// create it by asking, and bring a deleted topic back to life.
     #[must_use]
-    pub fn new(settings: KafkaSettings, identity: Arc<Identity>) -> Arc<Self> {
-        Arc::new(Self { settings, identity, client: Mutex::new(None) })
+    pub fn new(settings: KafkaSettings, identity: Arc<Identity>, clock: Clock) -> Arc<Self> {
+        Arc::new(Self { settings, identity, clock, client: Mutex::new(None) })
     }
 
     /// The reader of `partition`. Connects at its first call.
@@ -107,7 +108,7 @@ impl RskafkaReader {
             let client = match self.client.take() {
                 Some(client) => client,
                 None => {
-                    let lately = clock::since_boot().saturating_sub(SEEN_LATELY);
+                    let lately = self.readers.clock.since_boot().saturating_sub(SEEN_LATELY);
                     self.readers.identity.confirm(lately).await?;
                     let client = self.readers.client().await?;
                     let topic = self.readers.settings.topic.as_str();

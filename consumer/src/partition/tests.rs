@@ -1,0 +1,363 @@
+//! The task against a log in memory and a bucket that fails, in paused time.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use coinduit_common::{
+    alert::{AlertSender, Alerts, SendError},
+    clock::Clock,
+};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use super::{PartitionTask, progress::Setting};
+use crate::{
+    batch::Limits,
+    budget::Budget,
+    error::Fatal,
+    identity::{Confirm, IdentityError},
+    ledger::{chain::Chain, metadata::Closed},
+    reader::{Bounds, Fetched, PartitionReader, ReadError, Record},
+    testing::{Fault, MemoryBucket},
+};
+
+/// A partition's log, shared by its readers.
+#[derive(Default)]
+struct Log {
+    records: Mutex<Vec<Record>>,
+    bounds: Mutex<(i64, i64)>,
+    /// What the next reads come to instead.
+    failures: Mutex<VecDeque<ReadError>>,
+}
+
+impl Log {
+    fn append(&self, values: impl IntoIterator<Item = String>) {
+        let mut bounds = self.bounds.lock().unwrap();
+        let mut records = self.records.lock().unwrap();
+        for value in values {
+            records.push(Record {
+                offset: bounds.1,
+                timestamp_ms: 0,
+                key: None,
+                value: Some(Bytes::from(value)),
+                headers: Vec::new(),
+            });
+            bounds.1 += 1;
+        }
+    }
+
+    /// The lines that all records but the `quarantined` ones make.
+    fn lines(&self) -> Vec<u8> {
+        let records = self.records.lock().unwrap();
+        let (start, _) = *self.bounds.lock().unwrap();
+        let good = records
+            .iter()
+            .filter(|record| record.offset >= start)
+            .filter_map(|record| record.value.as_ref())
+            .filter(|value| value.starts_with(b"{"));
+        good.flat_map(|value| [value, &b"\n"[..]].concat()).collect()
+    }
+}
+
+struct LogReader(Arc<Log>);
+
+#[async_trait]
+impl PartitionReader for LogReader {
+    async fn fetch(&mut self, offset: i64) -> Result<Fetched, ReadError> {
+        if let Some(failure) = self.0.failures.lock().unwrap().pop_front() {
+            return Err(failure);
+        }
+        let (start, end) = *self.0.bounds.lock().unwrap();
+        if !(start..=end).contains(&offset) {
+            return Err(ReadError::OutOfRange { offset });
+        }
+        let records: Vec<Record> = self
+            .0
+            .records
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|record| record.offset >= offset)
+            .take(7)
+            .cloned()
+            .collect();
+        if records.is_empty() {
+            sleep(Duration::from_millis(500)).await;
+        }
+        let next = records.last().map_or(offset, |last| last.offset + 1);
+        Ok(Fetched { records, next, high_watermark: end })
+    }
+
+    async fn bounds(&mut self) -> Result<Bounds, ReadError> {
+        let (start, end) = *self.0.bounds.lock().unwrap();
+        Ok(Bounds { start, end })
+    }
+}
+
+#[derive(Default)]
+struct Topic {
+    recreated: AtomicBool,
+}
+
+#[async_trait]
+impl Confirm for Topic {
+    async fn confirm(&self, _: Duration) -> Result<(), IdentityError> {
+        if self.recreated.load(Ordering::Relaxed) {
+            return Err(IdentityError::Recreated {
+                topic: "t".to_owned(),
+                was: "a".to_owned(),
+                is: "b".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<String>>>);
+
+impl AlertSender for Told {
+    fn send<'a>(
+        &'a self,
+        _: &'a str,
+        body: &'a str,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>> {
+        self.0.lock().unwrap().push(body.to_owned());
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// A partition's world, in which tasks can be started.
+struct World {
+    log: Arc<Log>,
+    bucket: Arc<MemoryBucket>,
+    topic: Arc<Topic>,
+    told: Told,
+    stop: watch::Sender<bool>,
+    clock: Clock,
+    limits: Limits,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            log: Arc::default(),
+            bucket: Arc::default(),
+            topic: Arc::default(),
+            told: Told::default(),
+            stop: watch::Sender::new(false),
+            clock: Clock::Tokio(Instant::now()),
+            limits: Limits { records: 5, bytes: 1 << 20, age: Duration::from_secs(60) },
+        }
+    }
+
+    fn start(&self, process: &str, exit_at_end: bool) -> JoinHandle<Result<(), Fatal>> {
+        let setting = Setting {
+            topic: "t".into(),
+            partition: 0,
+            prefix: Arc::default(),
+            limits: self.limits,
+            enrich: false,
+            process: process.into(),
+        };
+        let task = PartitionTask {
+            chain: Chain::new(Arc::clone(&self.bucket) as _, Arc::default(), "t".into(), 0),
+            setting,
+            reader: Box::new(LogReader(Arc::clone(&self.log))),
+            identity: Arc::clone(&self.topic) as _,
+            clock: self.clock.clone(),
+            alerts: Alerts::start("consumer", self.clock.clone(), self.told.clone()),
+            share: Budget::new(1 << 20).share(),
+            stop: self.stop.subscribe(),
+            exit_at_end,
+        };
+        tokio::spawn(task.run())
+    }
+
+    /// The chain's lines in order; fails where it has a gap or an overlap.
+    fn stored(&self) -> Vec<u8> {
+        let mut tail = 0;
+        let mut lines = Vec::new();
+        for (key, body, metadata) in self.bucket.below("t/partition=0/") {
+            assert_eq!(
+                (metadata["fromoffset"].as_str(), key.contains(&format!("{tail:020}"))),
+                (tail.to_string().as_str(), true),
+                "{key}"
+            );
+            tail = metadata["tooffset"].parse().unwrap();
+            lines.extend_from_slice(&body);
+        }
+        lines
+    }
+
+    fn closed(&self) -> Vec<String> {
+        self.bucket
+            .below("t/partition=0/")
+            .into_iter()
+            .map(|(_, _, metadata)| metadata["closed"].clone())
+            .collect()
+    }
+}
+
+fn values(numbers: std::ops::Range<i32>) -> impl Iterator<Item = String> {
+    numbers.map(|number| format!("{{\"n\":{number}}}"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_up_to_the_end_is_stored_whatever_the_store_does() {
+    let world = World::new();
+    world.log.append(values(0..23));
+    for fault in [
+        Fault::FailBefore,
+        Fault::FailAfter,
+        Fault::ConflictBefore,
+        Fault::ConflictAfter,
+        Fault::FailBefore,
+        Fault::FailBefore,
+    ] {
+        world.bucket.fail_next(fault);
+    }
+    world.start("p", true).await.unwrap().unwrap();
+    assert_eq!(world.stored(), world.log.lines());
+    assert_eq!(world.closed(), ["records", "records", "records", "records", "end"]);
+    assert!(world.told.0.lock().unwrap().is_empty(), "what passes soon is nobody's business");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_is_closed_by_its_age_without_any_traffic() {
+    let world = World::new();
+    let task = world.start("p", false);
+    sleep(Duration::from_secs(10)).await;
+    world.log.append(values(0..2));
+    sleep(Duration::from_secs(59)).await;
+    assert!(world.stored().is_empty());
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!((world.stored(), world.closed()), (world.log.lines(), vec!["age".to_owned()]));
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn being_told_to_stop_stores_what_is_held() {
+    let world = World::new();
+    world.log.append(values(0..3));
+    let task = world.start("p", false);
+    sleep(Duration::from_secs(5)).await;
+    world.stop.send_replace(true);
+    task.await.unwrap().unwrap();
+    assert_eq!(
+        (world.stored(), world.closed()),
+        (world.log.lines(), vec![Closed::Shutdown.name().to_owned()])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_dies_at_any_moment_is_continued_by_the_next() {
+    for died_after_ms in (0..4_000).step_by(37) {
+        let world = World::new();
+        world.log.append(values(0..40));
+        world.bucket.fail_next(Fault::FailAfter);
+        world.bucket.fail_next(Fault::FailBefore);
+        let first = world.start("first", false);
+        sleep(Duration::from_millis(died_after_ms)).await;
+        first.abort();
+        world.start("second", true).await.unwrap().unwrap();
+        assert_eq!(world.stored(), world.log.lines(), "died after {died_after_ms} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_tasks_at_one_partition_make_one_chain() {
+    let mut world = World::new();
+    world.log.append(values(0..60));
+    let first = world.start("first", true);
+    // The second cuts the log otherwise.
+    world.limits.records = 3;
+    let second = world.start("second", true);
+    first.await.unwrap().unwrap();
+    second.await.unwrap().unwrap();
+    assert_eq!(world.stored(), world.log.lines());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_a_line_is_stored_aside_and_told() {
+    let world = World::new();
+    world.log.append(["{}".to_owned(), "[1]".to_owned(), "{\"error\":{}}".to_owned()]);
+    world.start("p", true).await.unwrap().unwrap();
+    let aside: Vec<String> =
+        world.bucket.below("quarantine/t/partition=0/").into_iter().map(|(key, ..)| key).collect();
+    assert_eq!(aside.len(), 2, "{aside:?}");
+    assert_eq!(world.bucket.below("t/partition=0/")[0].2["quarantined"], "2");
+    let told = world.told.0.lock().unwrap();
+    assert!(told.len() == 1 && told[0].contains("2 records can't be lines"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_retention_took_is_recorded_and_told() {
+    let world = World::new();
+    world.log.append(values(0..5));
+    world.start("first", true).await.unwrap().unwrap();
+    world.log.append(values(5..20));
+    world.log.bounds.lock().unwrap().0 = 12;
+    world.start("second", true).await.unwrap().unwrap();
+    let objects = world.bucket.below("t/partition=0/");
+    assert_eq!(
+        (objects[1].2["fromoffset"].as_str(), objects[1].2["skipped"].as_str()),
+        ("5", "5-12:retention")
+    );
+    assert!(world.told.0.lock().unwrap()[0].contains("offsets 5 to 11 were deleted by retention"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_ends_before_the_tail_stops_the_partition_and_is_told() {
+    let world = World::new();
+    world.log.append(values(0..5));
+    world.start("first", true).await.unwrap().unwrap();
+    world.log.bounds.lock().unwrap().1 = 3;
+    let task = world.start("second", false);
+    sleep(Duration::from_secs(20)).await;
+    assert!(world.told.0.lock().unwrap().is_empty(), "a new leader's high watermark may lag");
+    sleep(Duration::from_secs(20)).await;
+    assert!(
+        world.told.0.lock().unwrap()[0]
+            .contains("the log ends at 3, but everything below 5 was read already")
+    );
+    assert!(!task.is_finished());
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_is_tried_again_for_ever_and_people_are_told_once() {
+    let world = World::new();
+    world.log.append(values(0..5));
+    for _ in 0..20 {
+        world.log.failures.lock().unwrap().push_back(ReadError::Unavailable {
+            attempted: "fetch of t/0".to_owned(),
+            source: "no route".into(),
+        });
+    }
+    world.start("p", true).await.unwrap().unwrap();
+    assert_eq!(world.stored(), world.log.lines());
+    let told = world.told.0.lock().unwrap();
+    assert!(told.len() == 1 && told[0].contains("fetch of t/0: no route"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_stored_once_the_topic_is_another_one() {
+    let world = World::new();
+    world.log.append(values(0..20));
+    world.topic.recreated.store(true, Ordering::Relaxed);
+    let error = world.start("p", false).await.unwrap().unwrap_err();
+    assert!(matches!(error, Fatal::TopicRecreated(_)));
+    assert!(world.bucket.below("").is_empty());
+}
