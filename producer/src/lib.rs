@@ -28,6 +28,7 @@ pub mod summary;
 use api::Api;
 use config::Config;
 use error::RunError;
+use page::Page;
 use publish::Publisher;
 use records::Coins;
 use summary::Summary;
@@ -117,20 +118,16 @@ async fn fetch(
             let asked = retry(POLICY, "ask the price API", Some(deadline), async |_| {
                 match api.page(offset, limit, config.request_timeout, clock.now()).await {
                     Ok(page) => Attempt::Done(page),
+                    // There are no more coins than that.
+                    Err(error) if offset > 0 && error.is_empty_list() => Attempt::Done(Page::default()),
                     Err(error) => error.into_attempt(),
                 }
             });
-            match asked.await {
-                Ok(page) => {
-                    let last = page.coins.len() + page.rejected.len() < limit;
-                    coins.add(offset, page);
-                    if last {
-                        break;
-                    }
-                }
-                // There are no more coins than that.
-                Err(error) if offset > 0 && error.is_empty_list() => break,
-                Err(error) => return Err(RunError::Fetch(error)),
+            let page = asked.await.map_err(RunError::Fetch)?;
+            let last = page.coins.len() + page.rejected.len() < limit;
+            coins.add(offset, page);
+            if last {
+                break;
             }
         }
         Ok(())

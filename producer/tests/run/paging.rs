@@ -25,6 +25,15 @@ async fn a_hundred_coins_are_one_question() {
 }
 
 #[tokio::test]
+async fn pages_end_where_the_apis_list_ends() {
+    let (world, api) = (World::new(2).await, price_api());
+    world.run(&api.url()).with("COINS", "150").finish().await.published(100);
+    // The empty page after the last coin is the end and no bad weather, so it is asked for once.
+    assert_eq!((api.served().len(), world.records().await.len()), (2, 100));
+    assert!(world.alerts().is_empty());
+}
+
+#[tokio::test]
 async fn a_short_page_is_the_last_one() {
     let world = World::new(1).await;
     let api = Scripted::start([page(0..100), page(100..130)]).await;
