@@ -51,11 +51,13 @@ impl RunError {
     /// The exit code: 2 where a person has to change a setting, 1 for everything else.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        match self {
-            Self::Fetch(error) if error.is_refusal() => Exit::Misconfigured,
-            Self::Connect(PublishError::TopicMissing { .. }) | Self::Client(_) => Exit::Misconfigured,
-            _ => Exit::Failed,
-        }
+        let misconfigured = match self {
+            // Any other no of the API may be a yes to the next run.
+            Self::Fetch(error) => error.is_refusal(),
+            Self::Client(_) | Self::Connect(_) | Self::Publish(_) => !self.is_retryable(),
+            Self::FetchDeadline | Self::Interrupted(_) => false,
+        };
+        if misconfigured { Exit::Misconfigured } else { Exit::Failed }
     }
 
     /// The last line.

@@ -77,6 +77,14 @@ async fn the_second_address_is_tried_when_the_first_refuses() {
 }
 
 #[tokio::test]
+async fn a_port_where_something_else_listens_is_named() {
+    let (world, api) = (World::new(1).await, price_api());
+    let address = api.url().replace("http://", "");
+    let outcome = world.run(&api.url()).with("KAFKA_BOOTSTRAP_SERVERS", &address).finish().await;
+    outcome.failed(2, "connect", &[&address, "not Kafka's protocol"]).retryable(false);
+}
+
+#[tokio::test]
 async fn a_dropped_connection_is_made_again() {
     let (world, api) = (World::new(3).await, price_api());
     for request in [ApiKey::ApiVersions, ApiKey::Metadata, ApiKey::Produce] {
@@ -127,4 +135,23 @@ async fn what_was_acknowledged_beside_a_failure_is_counted() {
     assert_eq!(outcome.summary["records"], stored, "{outcome:?}");
     // A broker that answers with an error has not appended.
     assert_eq!(outcome.summary.get("possible_duplicates"), None, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_too_large_names_the_setting_to_raise() {
+    let small = Settings { max_batch_bytes: 2_000, ..Settings::default() };
+    let world = World::without_topic(small).await;
+    world.broker.create_topic(TOPIC, 1).unwrap();
+    let outcome = run_briefly(&world).await;
+    outcome.failed(2, "publish", &["crypto_prices/0", "too large", "max.message.bytes"]).retryable(false);
+    assert!(world.records().await.is_empty());
+    assert_eq!(world.alert().0, KAFKA_FAILED);
+}
+
+#[tokio::test]
+async fn a_topic_that_this_client_may_not_write_to_is_named() {
+    let world = World::new(1).await;
+    world.broker.faults().inject(ApiKey::Produce, Fault::Error(ResponseError::TopicAuthorizationFailed), 1);
+    let outcome = run_briefly(&world).await;
+    outcome.failed(2, "publish", &["crypto_prices/0", "may not be written"]).retryable(false);
 }
