@@ -77,6 +77,17 @@ async fn the_second_address_is_tried_when_the_first_refuses() {
 }
 
 #[tokio::test]
+async fn a_broker_that_accepts_and_never_answers_is_given_up_at_the_deadline() {
+    let world = World::new(1).await;
+    world.broker.faults().freeze();
+    let outcome = run_briefly(&world).await;
+    outcome.failed(1, "connect", &[TOPIC, &world.broker.bootstrap()]).retryable(true);
+    world.broker.faults().unfreeze();
+    assert!(world.records().await.is_empty());
+    assert_eq!(world.alert().0, KAFKA_FAILED);
+}
+
+#[tokio::test]
 async fn a_port_where_something_else_listens_is_named() {
     let (world, api) = (World::new(1).await, price_api());
     let address = api.url().replace("http://", "");
