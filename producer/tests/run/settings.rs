@@ -86,6 +86,16 @@ async fn no_secret_is_logged_however_much_is() {
 }
 
 #[tokio::test]
+async fn a_password_in_an_address_is_not_printed() {
+    let world = World::new(1).await;
+    for url in ["http://me:g3h31m@127.0.0.1:1", "ftp://me:g3h31m@127.0.0.1:1"] {
+        let run = world.run(url).with("RUN_DEADLINE", "1s").with("REQUEST_TIMEOUT", "1s");
+        let outcome = run.finish().await;
+        assert!(!format!("{outcome:?}").contains("g3h31m"), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_flag_wins_over_its_variable() {
     let world = World::new(1).await;
     let api = Scripted::start([Answer::ok(r#"[{"code":"BTC"}]"#)]).await;
