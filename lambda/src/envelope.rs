@@ -11,7 +11,7 @@
 //!
 //! Source: Amazon S3 User Guide, "Event message structure".
 
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// The consumer's note about a topic's objects.
@@ -42,12 +42,6 @@ pub struct ObjectRef {
     pub bucket: String,
     /// The key, decoded.
     pub key: String,
-    /// Its size in bytes, as the event says.
-    pub size: Option<u64>,
-    /// Its version, in a bucket that has versions.
-    pub version_id: Option<String>,
-    /// Orders the events of one key: compared as text of the same length.
-    pub sequencer: Option<String>,
 }
 
 /// Why there is nothing to do.
@@ -115,7 +109,7 @@ pub enum Refused {
 /// An event that is none of the shapes in the module's drawing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
-    /// No JSON object, or one whose `Records` is no list.
+    /// No JSON object, or one whose `Records` is no list, or whose `Event` is no text.
     #[error("the event can't be read ({0})")]
     Malformed(String),
     /// A JSON object of another kind.
@@ -160,8 +154,7 @@ fn entry(at: usize, json: &RawValue) -> Entry {
     if is_compressed(&key) {
         return Entry::Refused(Refused::Compressed { bucket, key });
     }
-    let Object { size, version_id, sequencer, .. } = object;
-    Entry::Object(ObjectRef { bucket, key, size, version_id, sequencer })
+    Entry::Object(ObjectRef { bucket, key })
 }
 
 fn ignored(event: &str, key: &str) -> Option<Ignored> {
@@ -217,9 +210,9 @@ fn hex(digit: u8) -> Option<u8> {
 
 #[derive(Deserialize)]
 struct Event {
-    #[serde(rename = "Records", default)]
+    #[serde(rename = "Records")]
     records: Option<Vec<Box<RawValue>>>,
-    #[serde(rename = "Event", default, deserialize_with = "lenient")]
+    #[serde(rename = "Event")]
     event: Option<String>,
 }
 
@@ -242,21 +235,8 @@ struct Bucket {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Object {
     key: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
-    size: Option<u64>,
-    #[serde(default, deserialize_with = "lenient")]
-    version_id: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
-    sequencer: Option<String>,
-}
-
-/// The value if it is what we expect. For members that are good to know but not worth an error.
-fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(T::deserialize(value).ok())
 }
 
 #[cfg(test)]
@@ -302,9 +282,6 @@ mod tests {
         let object = ObjectRef {
             bucket: "prices-bucket".to_owned(),
             key: "prices/crypto_prices/partition=3/00000000000000012345.jsonl".to_owned(),
-            size: Some(1024),
-            version_id: Some("v7".to_owned()),
-            sequencer: Some("0055AED6DCD90281E5".to_owned()),
         };
         let key = "prices/crypto_prices/partition%3D3/00000000000000012345.jsonl";
         for name in ["ObjectCreated:Put", "ObjectCreated:CompleteMultipartUpload", "s3:ObjectCreated:Put"] {
@@ -403,16 +380,12 @@ mod tests {
 
     #[test]
     fn an_event_of_no_known_shape_is_an_error() {
-        for unknown in [
-            "{}",
-            r#"{"Event":"s3:Other"}"#,
-            r#"{"Event":7}"#,
-            r#"{"detail-type":"Object Created"}"#,
-            r#"{"Records":null}"#,
-        ] {
+        for unknown in
+            ["{}", r#"{"Event":"s3:Other"}"#, r#"{"detail-type":"Object Created"}"#, r#"{"Records":null}"#]
+        {
             assert_eq!(parse(unknown.as_bytes()), Err(EnvelopeError::UnknownShape), "{unknown}");
         }
-        for broken in ["", "7", "{", r#"{"Records":{}}"#, "\"text\""] {
+        for broken in ["", "7", "{", r#"{"Records":{}}"#, r#"{"Event":7}"#, "\"text\""] {
             assert!(matches!(parse(broken.as_bytes()), Err(EnvelopeError::Malformed(_))), "{broken}");
         }
     }
@@ -421,13 +394,7 @@ mod tests {
     fn members_that_nobody_needs_may_be_missing_or_wrong() {
         let bare = json!({"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": "a.json"}}});
         let odd = json!({"eventName": "ObjectCreated:Put", "eventTime": 7, "s3": {"bucket": {"name": "b"}, "object": {"key": "a.json", "size": "big", "versionId": null, "sequencer": []}}});
-        let object = ObjectRef {
-            bucket: "b".to_owned(),
-            key: "a.json".to_owned(),
-            size: None,
-            version_id: None,
-            sequencer: None,
-        };
+        let object = ObjectRef { bucket: "b".to_owned(), key: "a.json".to_owned() };
         assert_eq!(parse_records(&[bare, odd]), vec![Entry::Object(object.clone()), Entry::Object(object)]);
     }
 

@@ -20,7 +20,7 @@ use crate::{
     object::{self, ReadError},
     quarantine::{self, QuarantineError},
     row::{self, Rejected},
-    table::{TableError, Written},
+    table::Written,
 };
 
 /// What became of an object.
@@ -50,13 +50,6 @@ pub enum IngestError {
     /// The store did not answer in time, or the invocation's time was used up by other objects.
     #[error("the invocation's time was over before the object was read; raise the function's timeout")]
     OutOfTime,
-}
-
-impl Report {
-    /// Every row that is not where it belongs.
-    pub fn failed_rows(&self) -> impl Iterator<Item = &TableError> {
-        self.prices.failed.iter().chain(&self.coins.failed)
-    }
 }
 
 /// Handles `object` until `deadline`.

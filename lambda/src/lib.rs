@@ -118,8 +118,7 @@ async fn handle_records(event: &[u8], deadline: Instant, clients: &Clients) -> R
                 failures.push(Failure::Record(refused));
             }
             Entry::Object(object) => {
-                let ObjectRef { bucket, key, size, version_id, sequencer } = &object;
-                debug!(bucket, key, size, version_id, sequencer, "object created");
+                debug!(bucket = object.bucket, key = object.key, "object created");
                 match ingest(&object, deadline, clients).await {
                     Ok(report) => account(&object, report, &mut done, &mut failures, &clients.alerts),
                     Err(cause) => {

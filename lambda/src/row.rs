@@ -196,8 +196,12 @@ pub fn read(line: &[u8]) -> Result<Rows, Reason> {
     Ok(Rows { code, timestamp, updated_at, prices, coins })
 }
 
-/// The instant `timestamp` as Coinduit writes them. Ours are left as they are; those of other producers
-/// may have another offset, or another number of decimals, and then compare wrongly as text.
+/// The instant `timestamp` as Coinduit writes them, which leaves ours as they are, byte for byte.
+///
+/// The table compares `updatedAt` as text, and only text of one form is in the order of time. That is why
+/// not even `10:05:00Z` is kept: as text it comes after `10:05:00.500Z`, as `Z` comes after a point, and the
+/// coin would be stuck there. More decimals than three would come before `.000Z`, so they are cut off: two prices
+/// within one millisecond are equally new.
 fn instant(timestamp: &str) -> Option<String> {
     let at = DateTime::parse_from_rfc3339(timestamp).ok()?.with_timezone(&Utc);
     (0..=9999).contains(&at.year()).then(|| clock::rfc3339(at))
@@ -303,6 +307,7 @@ impl<'de> Deserialize<'de> for Place {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
+    use chrono::{FixedOffset, SecondsFormat};
     use coinduit_common::line::{self, Origin};
     use proptest::prelude::*;
 
@@ -557,6 +562,14 @@ mod tests {
     }
 
     #[test]
+    fn updated_at_is_the_timestamp_itself_where_that_is_in_coinduits_form() {
+        for ours in ["2026-11-23T10:05:00.000Z", "0000-01-01T00:00:00.001Z", "9999-12-31T23:59:59.999Z"] {
+            let rows = read(line("").replace("2026-11-23T10:05:00.000Z", ours).as_bytes()).unwrap();
+            assert_eq!((&rows.coins["updatedAt"], &rows.prices["timestamp"]), (&s(ours), &s(ours)));
+        }
+    }
+
+    #[test]
     fn dynamodbs_limits_for_keys_and_items_are_kept() {
         let long = line("").replace("BTC", &"B".repeat(2049));
         assert_eq!(reason(&long), Reason::LongKey { member: "code", bytes: 2049, limit: 2048 });
@@ -578,6 +591,28 @@ mod tests {
             let rows = rows(&format!(r#""rate":{literal}"#));
             prop_assert_eq!(&rows.prices["rate"], &n(&literal));
             prop_assert_eq!(&rows.coins["rate"], &n(&literal));
+        }
+
+        #[test]
+        fn the_order_of_updated_at_as_text_is_the_order_of_time(
+            a in 1_700_000_000_000i64..1_700_000_003_000, b in 1_700_000_000_000i64..1_700_000_003_000,
+            forms in (0usize..5, 0usize..5),
+        ) {
+            // Other forms of the same instant; those with seconds only are less exact.
+            let written = |ms: i64, form| {
+                let ms = if form == 1 { ms / 1000 * 1000 } else { ms };
+                let at = DateTime::from_timestamp_millis(ms).unwrap();
+                let text = match form {
+                    0 => at.to_rfc3339_opts(SecondsFormat::Millis, true),
+                    1 => at.to_rfc3339_opts(SecondsFormat::Secs, true),
+                    2 => at.to_rfc3339_opts(SecondsFormat::Nanos, true),
+                    3 => at.to_rfc3339_opts(SecondsFormat::AutoSi, false),
+                    _ => at.with_timezone(&FixedOffset::west_opt(5 * 3600).unwrap()).to_rfc3339(),
+                };
+                (ms, instant(&text).unwrap())
+            };
+            let ((a, a_text), (b, b_text)) = (written(a, forms.0), written(b, forms.1));
+            prop_assert_eq!(a.cmp(&b), a_text.cmp(&b_text));
         }
 
         #[test]

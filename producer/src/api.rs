@@ -41,7 +41,7 @@ pub enum ApiError {
         source: reqwest::Error,
     },
     /// The whole answer did not come in time.
-    #[error("{host} did not answer within REQUEST_TIMEOUT ({limit:?})")]
+    #[error("{host} did not answer within {limit:?} (REQUEST_TIMEOUT, or what was left of RUN_DEADLINE)")]
     TimedOut {
         /// The API's host.
         host: String,
@@ -128,14 +128,8 @@ impl Api {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn new(
-        url: &Url,
-        key: Secret,
-        currency: String,
-        request_timeout: Duration,
-    ) -> Result<Self, ClientError> {
+    pub fn new(url: &Url, key: Secret, currency: String) -> Result<Self, ClientError> {
         let http = Client::builder()
-            .timeout(request_timeout)
             .redirect(redirect::Policy::none())
             .user_agent(concat!("coinduit/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -145,7 +139,8 @@ impl Api {
         Ok(Self { http, list, key, currency })
     }
 
-    /// Asks once for `limit` coins (at most [`MOST_COINS`]) from rank `offset` on. `now` dates a Retry-After.
+    /// Asks once for `limit` coins (at most [`MOST_COINS`]) from rank `offset` on; the whole answer may take
+    /// `time_limit`. `now` dates a Retry-After.
     ///
     /// # Errors
     /// [`ApiError`].
@@ -156,13 +151,13 @@ impl Api {
         &self,
         offset: usize,
         limit: usize,
-        limit_time: Duration,
+        time_limit: Duration,
         now: DateTime<Utc>,
     ) -> Result<Page, ApiError> {
         let host = || Host(&self.list).to_string();
         let failed = |source: reqwest::Error| {
             if source.is_timeout() {
-                ApiError::TimedOut { host: host(), limit: limit_time }
+                ApiError::TimedOut { host: host(), limit: time_limit }
             } else {
                 ApiError::Unreachable { host: host(), source: source.without_url() }
             }
@@ -171,6 +166,7 @@ impl Api {
         let request = self
             .http
             .post(self.list.clone())
+            .timeout(time_limit)
             .header(header::CONTENT_TYPE, "application/json")
             .header("x-api-key", self.key.reveal());
         let mut answer = request.body(question.to_string()).send().await.map_err(failed)?;

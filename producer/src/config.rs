@@ -113,10 +113,19 @@ impl Config {
             faults.add("CODES", "this version publishes the top COINS only", "leave it out");
         }
         let default_url = Url::parse("https://api.livecoinwatch.com").expect("the default is an address");
+        let api_url = match given(args.api_url.as_deref()).map(api_url) {
+            None => default_url,
+            Some(Some(url)) => url,
+            Some(None) => {
+                // It may hold a password, so it is not repeated.
+                faults.add("API_URL", "is no address of an API", "write https://host, or http://host:port");
+                default_url
+            }
+        };
         let config = Self {
             kafka: args.kafka.read("coinduit-producer", &mut faults),
             create_topic: args.create_topic,
-            api_url: faults.read("API_URL", args.api_url.as_deref(), default_url, api_url),
+            api_url,
             api_key: api_key.unwrap_or_else(|| Secret::new("")),
             currency: faults.read("CURRENCY", args.currency.as_deref(), "USD".to_owned(), currency),
             coins: faults.read("COINS", args.coins.as_deref(), 50, |text| config::number(text, 1..=10_000)),
@@ -152,10 +161,10 @@ impl Config {
     }
 }
 
-fn api_url(text: &str) -> Result<Url, String> {
+fn api_url(text: &str) -> Option<Url> {
     let usable =
         |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none();
-    Url::parse(text).ok().filter(usable).ok_or_else(|| "write https://host, or http://host:port".to_owned())
+    Url::parse(text).ok().filter(usable)
 }
 
 fn currency(text: &str) -> Result<String, String> {

@@ -21,9 +21,6 @@ pub enum RunError {
     /// The API gave no coins.
     #[error(transparent)]
     Fetch(#[from] ApiError),
-    /// The API gave no coins in time.
-    #[error("the API gave no whole list of coins before RUN_DEADLINE")]
-    FetchDeadline,
     /// The topic can't be written to.
     #[error(transparent)]
     Connect(#[from] PublishError),
@@ -44,25 +41,27 @@ impl RunError {
             Self::Fetch(error) => error.is_retryable(),
             Self::Connect(error) => error.is_retryable(),
             Self::Publish(published) => published.failures.iter().any(|failure| failure.retryable),
-            Self::FetchDeadline | Self::Interrupted(_) => true,
+            Self::Interrupted(_) => true,
         }
     }
 
     /// The exit code: 2 where a person has to change a setting, 1 for everything else.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        match self {
-            Self::Fetch(error) if error.is_refusal() => Exit::Misconfigured,
-            Self::Connect(PublishError::TopicMissing { .. }) | Self::Client(_) => Exit::Misconfigured,
-            _ => Exit::Failed,
-        }
+        let misconfigured = match self {
+            // Any other no of the API may be a yes to the next run.
+            Self::Fetch(error) => error.is_refusal(),
+            Self::Client(_) | Self::Connect(_) | Self::Publish(_) => !self.is_retryable(),
+            Self::Interrupted(_) => false,
+        };
+        if misconfigured { Exit::Misconfigured } else { Exit::Failed }
     }
 
     /// The last line.
     #[must_use]
     pub fn summary(&self) -> Summary {
         let (stage, records, possible_duplicates) = match self {
-            Self::Client(_) | Self::Fetch(_) | Self::FetchDeadline => (Stage::Fetch, 0, 0),
+            Self::Client(_) | Self::Fetch(_) => (Stage::Fetch, 0, 0),
             Self::Connect(_) => (Stage::Connect, 0, 0),
             Self::Publish(published) => (Stage::Publish, published.acknowledged, published.unconfirmed),
             Self::Interrupted(_) => (Stage::Interrupted, 0, 0),
@@ -85,7 +84,7 @@ impl RunError {
                 "price API",
                 "check API_KEY; nothing was published, and no later run will be",
             ),
-            Self::Client(_) | Self::Fetch(_) | Self::FetchDeadline => {
+            Self::Client(_) | Self::Fetch(_) => {
                 (AlertKind::ApiFailed, "price API", "nothing was published; the next run asks again")
             }
             Self::Connect(PublishError::TopicMissing { .. }) => {
@@ -120,7 +119,7 @@ mod tests {
             topic: "t".to_owned(),
         });
         assert_eq!((missing.exit(), missing.is_retryable()), (Exit::Misconfigured, false));
-        assert_eq!(RunError::FetchDeadline.exit(), Exit::Failed);
+        assert_eq!(RunError::Interrupted("SIGTERM").exit(), Exit::Failed);
         assert!(RunError::Interrupted("SIGTERM").alert("t").is_none());
     }
 

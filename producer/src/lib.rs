@@ -13,7 +13,7 @@ use coinduit_common::{
     clock::{self, Clock},
     retry::{Attempt, RetryPolicy, retry},
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 pub mod api;
@@ -28,6 +28,7 @@ pub mod summary;
 use api::Api;
 use config::Config;
 use error::RunError;
+use page::Page;
 use publish::Publisher;
 use records::Coins;
 use summary::Summary;
@@ -107,34 +108,29 @@ async fn fetch(
     clock: &Clock,
     deadline: Instant,
 ) -> Result<(Coins, chrono::DateTime<chrono::Utc>), RunError> {
-    let api =
-        Api::new(&config.api_url, config.api_key.clone(), config.currency.clone(), config.request_timeout)?;
+    let api = Api::new(&config.api_url, config.api_key.clone(), config.currency.clone())?;
     let fetched_at = clock.now();
+    // A question asked again shall have its whole time: one that the deadline cuts off would hide why the one
+    // before it failed.
+    let last_start = deadline - config.request_timeout;
     let mut coins = Coins::default();
-    let pages = async {
-        for offset in (0..config.coins).step_by(api::MOST_COINS) {
-            let limit = api::MOST_COINS.min(config.coins - offset);
-            let asked = retry(POLICY, "ask the price API", Some(deadline), async |_| {
-                match api.page(offset, limit, config.request_timeout, clock.now()).await {
-                    Ok(page) => Attempt::Done(page),
-                    Err(error) => error.into_attempt(),
-                }
-            });
-            match asked.await {
-                Ok(page) => {
-                    let last = page.coins.len() + page.rejected.len() < limit;
-                    coins.add(offset, page);
-                    if last {
-                        break;
-                    }
-                }
+    for offset in (0..config.coins).step_by(api::MOST_COINS) {
+        let limit = api::MOST_COINS.min(config.coins - offset);
+        let asked = retry(POLICY, "ask the price API", Some(last_start), async |_| {
+            let time_limit = config.request_timeout.min(deadline.saturating_duration_since(Instant::now()));
+            match api.page(offset, limit, time_limit, clock.now()).await {
+                Ok(page) => Attempt::Done(page),
                 // There are no more coins than that.
-                Err(error) if offset > 0 && error.is_empty_list() => break,
-                Err(error) => return Err(RunError::Fetch(error)),
+                Err(error) if offset > 0 && error.is_empty_list() => Attempt::Done(Page::default()),
+                Err(error) => error.into_attempt(),
             }
+        });
+        let page = asked.await.map_err(RunError::Fetch)?;
+        let last = page.coins.len() + page.rejected.len() < limit;
+        coins.add(offset, page);
+        if last {
+            break;
         }
-        Ok(())
-    };
-    timeout_at(deadline, pages).await.unwrap_or(Err(RunError::FetchDeadline))?;
+    }
     Ok((coins, fetched_at))
 }

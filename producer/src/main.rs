@@ -36,14 +36,22 @@ fn main() -> ExitCode {
         Err(faults) => return misconfigured(&faults.to_string()),
     };
     telemetry::init(config.log.clone());
-    let (summary, exit) = run(&config).unwrap_or_else(|error| {
-        (Summary::failed(Stage::Config, format!("install signal handlers: {error}"), true), Exit::Failed)
+    let (summary, exit) = run_to_the_end(&config).unwrap_or_else(|error| {
+        (Summary::failed(Stage::Config, format!("start the run: {error}"), true), Exit::Failed)
     });
     print(&summary);
     exit.into()
 }
 
-#[tokio::main(flavor = "current_thread")]
+/// Runs, and leaves behind whatever can't be stopped: a name that is being looked up would otherwise keep the
+/// process for as long as the resolver likes, long after the signal that was to end it.
+fn run_to_the_end(config: &Config) -> std::io::Result<(Summary, Exit)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(run(config));
+    runtime.shutdown_background();
+    ended
+}
+
 async fn run(config: &Config) -> std::io::Result<(Summary, Exit)> {
     let mut signals = Signals::install()?;
     for warning in config.aws.warnings() {

@@ -72,10 +72,12 @@ pub enum PublishError {
         source: Error,
     },
     /// The run's deadline came first.
-    #[error("Kafka at {bootstrap} did not {what} before RUN_DEADLINE")]
+    #[error("Kafka at {bootstrap} did not {what} before RUN_DEADLINE (topic {topic})")]
     Deadline {
         /// The cluster.
         bootstrap: String,
+        /// The topic.
+        topic: String,
         /// What was waited for.
         what: &'static str,
     },
@@ -134,7 +136,7 @@ impl Publisher {
         deadline: Instant,
     ) -> Result<Self, PublishError> {
         let (topic, bootstrap) = (kafka.topic.clone(), kafka.bootstrap.to_string());
-        let late = |what| PublishError::Deadline { bootstrap: bootstrap.clone(), what };
+        let late = |what| late(kafka, what);
         let found = find(kafka, deadline).await?;
         if found.is_none() && !create {
             return Err(PublishError::TopicMissing { bootstrap, topic });
@@ -252,14 +254,17 @@ async fn find(kafka: &KafkaSettings, deadline: Instant) -> Result<Option<Topic>,
             Err(error) if error.is_retryable() => Attempt::Again { error, after: None },
             Err(error) => Attempt::Final(error),
         });
-    let late = || PublishError::Deadline { bootstrap: kafka.bootstrap.to_string(), what: "answer" };
-    let found = timeout_at(deadline, found).await.map_err(|_| late())?;
+    let found = timeout_at(deadline, found).await.map_err(|_| late(kafka, "answer"))?;
     found.map_err(|source| PublishError::Kafka { topic: kafka.topic.clone(), source })
 }
 
 async fn look_up(kafka: &KafkaSettings, limits: Limits) -> Result<Option<Topic>, KafkaError> {
     let mut connection = Connection::to_any(&kafka.bootstrap, &kafka.client_id, limits).await?;
     metadata::topic(&mut connection, &kafka.topic).await
+}
+
+fn late(kafka: &KafkaSettings, what: &'static str) -> PublishError {
+    PublishError::Deadline { bootstrap: kafka.bootstrap.to_string(), topic: kafka.topic.clone(), what }
 }
 
 /// Creates the topic, and waits until the cluster shows it.
