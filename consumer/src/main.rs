@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         }
     };
     telemetry::init(config.log.clone());
-    match run(config) {
+    match run_to_the_end(config) {
         Ok(exit) => exit.into(),
         Err(error) => {
             error!(%error, "can't start");
@@ -26,7 +26,15 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
+/// Runs, and leaves behind whatever can't be stopped: a name that is being looked up would otherwise keep the
+/// process beyond DRAIN_TIMEOUT.
+fn run_to_the_end(config: Config) -> std::io::Result<Exit> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let ended = runtime.block_on(run(config));
+    runtime.shutdown_background();
+    ended
+}
+
 async fn run(config: Config) -> std::io::Result<Exit> {
     let mut signals = Signals::install()?;
     Ok(match coinduit_consumer::run(config, signals.received()).await {

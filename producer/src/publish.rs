@@ -90,7 +90,18 @@ impl PublishError {
         match self {
             Self::Kafka { source, .. } => source.is_retryable(),
             Self::TopicMissing { .. } => false,
-            Self::Create { .. } | Self::Client { .. } | Self::Deadline { .. } => true,
+            Self::Create { source, .. } => !matches!(
+                source,
+                Error::ServerError {
+                    protocol_error: ProtocolError::TopicAuthorizationFailed
+                        | ProtocolError::ClusterAuthorizationFailed
+                        | ProtocolError::InvalidReplicationFactor
+                        | ProtocolError::InvalidPartitions
+                        | ProtocolError::PolicyViolation,
+                    ..
+                }
+            ),
+            Self::Client { .. } | Self::Deadline { .. } => true,
         }
     }
 }
