@@ -5,7 +5,13 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::{Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::config::{Env, Faults};
 
@@ -57,12 +63,14 @@ impl LogSettings {
 }
 
 /// Libraries that log their retries at `info` are heard from `warn` on, unless the operator asked otherwise.
+/// rskafka logs every failed attempt as an error; what it gives up on is said by whoever asked.
 fn quiet(filter: Targets, written: &str) -> Targets {
-    ["rskafka", "aws_config", "hyper_util", "reqwest"]
+    let (off, warn) = (LevelFilter::OFF, LevelFilter::WARN);
+    [("rskafka", off), ("aws_config", warn), ("hyper_util", warn), ("reqwest", warn)]
         .into_iter()
-        .filter(|library| !written.contains(library))
+        .filter(|(library, _)| !written.contains(library))
         .filter(|_| !matches!(written, "off" | "error" | "debug" | "trace"))
-        .fold(filter, |filter, library| filter.with_target(library, tracing::Level::WARN))
+        .fold(filter, |filter, (library, level)| filter.with_target(library, level))
 }
 
 /// Installs the subscriber. A second call changes nothing, so tests may call it too.
@@ -96,7 +104,7 @@ mod tests {
         let asked = quiet("info,rskafka=debug".parse().unwrap(), "info,rskafka=debug");
         assert!(asked.would_enable("rskafka", &tracing::Level::DEBUG));
         let plain = quiet("info".parse().unwrap(), "info");
-        assert!(!plain.would_enable("rskafka", &tracing::Level::INFO));
+        assert!(!plain.would_enable("rskafka", &tracing::Level::ERROR));
         assert!(plain.would_enable("coinduit_consumer", &tracing::Level::INFO));
     }
 }

@@ -6,11 +6,14 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use coinduit_common::line::{self, NotALine, Origin};
 
 use crate::{
-    ledger::metadata::{Closed, MOST_SKIPS, ObjectMetadata, Skip, Stored},
+    ledger::{
+        bucket::Body,
+        metadata::{Closed, MOST_SKIPS, ObjectMetadata, Skip, Stored},
+    },
+    lines::Lines,
     reader::Record,
 };
 
@@ -41,7 +44,7 @@ pub enum Taken {
 pub struct OpenBatch {
     from: i64,
     to: i64,
-    lines: Vec<u8>,
+    lines: Lines,
     records: u64,
     quarantined: u64,
     stored: Option<Stored>,
@@ -57,7 +60,7 @@ impl OpenBatch {
         Self {
             from: tail,
             to,
-            lines: Vec::new(),
+            lines: Lines::new(),
             records: 0,
             quarantined: 0,
             stored: None,
@@ -80,17 +83,21 @@ impl OpenBatch {
         if self.full.is_some() {
             return Taken::Full;
         }
-        let before = self.lines.len();
         let origin = enrich.then(|| origin(topic, partition, record));
-        if let Err(reason) = line::append(&mut self.lines, record.value.as_deref(), origin) {
-            self.quarantined += 1;
-            self.to = record.offset + 1;
-            return Taken::Quarantine(reason);
-        }
-        if self.lines.len() > limits.bytes && self.records > 0 {
-            self.lines.truncate(before);
-            self.full = Some(Closed::Bytes);
-            return Taken::Full;
+        let value = record.value.as_deref();
+        // A line that is longer than the limit by itself is an object of its own.
+        let most = if self.records == 0 { usize::MAX } else { limits.bytes };
+        match self.lines.append(value.map_or(0, <[u8]>::len), most, |out| line::append(out, value, origin)) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.full = Some(Closed::Bytes);
+                return Taken::Full;
+            }
+            Err(reason) => {
+                self.quarantined += 1;
+                self.to = record.offset + 1;
+                return Taken::Quarantine(reason);
+            }
         }
         let first = self.stored.unwrap_or(Stored {
             first_offset: record.offset,
@@ -156,8 +163,8 @@ impl OpenBatch {
 
     /// The bytes that it occupies.
     #[must_use]
-    pub const fn held_bytes(&self) -> usize {
-        self.lines.capacity()
+    pub fn held_bytes(&self) -> usize {
+        self.lines.held_bytes()
     }
 
     /// Closes it: from here on the same bytes and bounds, whatever happens. `writer` names process and
@@ -174,7 +181,7 @@ impl OpenBatch {
             writer,
             closed,
         };
-        Sealed { metadata, held_bytes: self.lines.capacity(), body: Bytes::from(self.lines), fetched_at }
+        Sealed { metadata, held_bytes: self.lines.held_bytes(), body: self.lines.into_body(), fetched_at }
     }
 }
 
@@ -184,7 +191,7 @@ pub struct Sealed {
     /// What is said of it; its name is `metadata.from_offset`.
     pub metadata: ObjectMetadata,
     /// Its lines.
-    pub body: Bytes,
+    pub body: Body,
     /// When its last record came: the topic's id must be confirmed later than this.
     pub fetched_at: Duration,
     /// The bytes that it occupies.
@@ -206,6 +213,8 @@ fn origin<'a>(topic: &'a str, partition: i32, record: &'a Record) -> Origin<'a> 
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::ledger::metadata::SkipReason;
 
@@ -244,7 +253,7 @@ mod tests {
             (stored.first_offset, stored.last_offset, stored.first_timestamp_ms, stored.last_timestamp_ms),
             (7, 9, 70, 90)
         );
-        assert_eq!(sealed.body, "{}\n{}\n{}\n");
+        assert_eq!(sealed.body.to_vec(), b"{}\n{}\n{}\n");
     }
 
     #[test]

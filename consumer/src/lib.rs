@@ -23,6 +23,7 @@ pub mod config;
 pub mod error;
 pub mod identity;
 pub mod ledger;
+pub mod lines;
 pub mod ownership;
 pub mod partition;
 pub mod quarantine;

@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 use crate::{
     budget::Share,
     error::Fatal,
-    identity::Confirm,
+    identity::{Confirm, IdentityError},
     ledger::{chain::Chain, metadata::Closed},
     partition::{
         progress::{Progress, Setting, Settled},
@@ -120,15 +120,21 @@ enum Answer {
     Fetched(Fetched),
     /// The offset is outside of the log, which has these bounds.
     Outside(Bounds),
+    /// It is the log of another topic.
+    Another(IdentityError),
 }
 
 type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 type Asked = (Box<dyn PartitionReader>, i64, Result<Answer, ReadError>);
 
-async fn ask(mut reader: Box<dyn PartitionReader>, from: i64) -> Asked {
+async fn ask(mut reader: Box<dyn PartitionReader>, from: i64, store: Arc<Store>) -> Asked {
     let answer = match reader.fetch(from).await {
         Ok(fetched) => Ok(Answer::Fetched(fetched)),
-        Err(ReadError::OutOfRange { .. }) => reader.bounds().await.map(Answer::Outside),
+        // A topic that was created again begins at 0: what we have may lie behind its end.
+        Err(ReadError::OutOfRange { .. }) => match store.identity.confirm(store.clock.since_boot()).await {
+            Err(error @ IdentityError::Recreated { .. }) => Ok(Answer::Another(error)),
+            _ => reader.bounds().await.map(Answer::Outside),
+        },
         Err(error) => Err(error),
     };
     (reader, from, answer)
@@ -182,10 +188,10 @@ impl Reading {
                 && let Some(from) = self.progress.fetch_from()
                 && let Some(reader) = idle.take()
             {
-                asked = Some(Box::pin(ask(reader, from)));
+                asked = Some(Box::pin(ask(reader, from, Arc::clone(&self.store))));
             }
             let wake_at = self.wake_at(now, idle.is_some());
-            let closing = *self.stop.borrow();
+            let closing = self.progress.is_closing();
             tokio::select! {
                 settled = done(&mut work) => {
                     work = None;
@@ -194,7 +200,7 @@ impl Reading {
                 (reader, from, answer) = done(&mut asked) => {
                     asked = None;
                     idle = Some(reader);
-                    self.answered(from, answer);
+                    self.answered(from, answer)?;
                 }
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
                 () = self.share.changed() => {}
@@ -214,13 +220,14 @@ impl Reading {
         due.into_iter().chain(resume).min()
     }
 
-    fn answered(&mut self, from: i64, answer: Result<Answer, ReadError>) {
+    fn answered(&mut self, from: i64, answer: Result<Answer, ReadError>) -> Result<(), Fatal> {
         let now = self.store.clock.since_boot();
         match answer {
             Ok(Answer::Fetched(fetched)) => {
                 self.beyond_since = None;
                 self.fetched(from, fetched, now);
             }
+            Ok(Answer::Another(error)) => return Err(Fatal::TopicRecreated(error)),
             Ok(Answer::Outside(bounds)) if bounds.start > from => self.lost(bounds),
             Ok(Answer::Outside(bounds)) => self.beyond(from, bounds, now),
             Err(error) => {
@@ -233,6 +240,7 @@ impl Reading {
                 self.pause(now, permanent, &error, advice);
             }
         }
+        Ok(())
     }
 
     fn fetched(&mut self, from: i64, fetched: Fetched, now: Duration) {

@@ -90,7 +90,7 @@ mod tests {
         };
         let stored = Quarantined::new(&Prefix::new("p").unwrap(), "t", 3, &record, NotALine::NotUtf8(0));
         assert_eq!(stored.object.key, "p/quarantine/t/partition=3/00000000000000000007.json");
-        let content: Value = serde_json::from_slice(&stored.object.body).unwrap();
+        let content: Value = serde_json::from_slice(&stored.object.body.to_vec()).unwrap();
         assert_eq!(
             content,
             json!({

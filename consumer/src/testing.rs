@@ -76,7 +76,7 @@ impl Bucket for MemoryBucket {
         if objects.contains_key(&object.key) && fault != Some(Fault::IgnoreCondition) {
             return Ok(CreateAnswer::Exists);
         }
-        objects.insert(object.key.clone(), (object.body.clone(), object.metadata.clone()));
+        objects.insert(object.key.clone(), (object.body.to_vec().into(), object.metadata.clone()));
         match fault {
             Some(Fault::FailAfter) => Err(lost("create")),
             Some(Fault::ConflictAfter) => Ok(CreateAnswer::Exists),
@@ -88,7 +88,7 @@ impl Bucket for MemoryBucket {
         self.objects
             .lock()
             .unwrap()
-            .insert(object.key.clone(), (object.body.clone(), object.metadata.clone()));
+            .insert(object.key.clone(), (object.body.to_vec().into(), object.metadata.clone()));
         Ok(())
     }
 

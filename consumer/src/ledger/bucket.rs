@@ -3,7 +3,7 @@
 //! The trait is the seam where tests put a store that fails before and after writes, lies with 409 and loses
 //! replies. [`super::s3`] is the real one.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,13 +11,55 @@ use bytes::Bytes;
 /// User metadata: names in lower case, without hyphens.
 pub type UserMetadata = BTreeMap<String, String>;
 
+/// An object's content, in pieces that are never moved. Cheap to clone, for every attempt at a put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body(Arc<[Bytes]>);
+
+impl Body {
+    /// How many bytes it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The pieces, in order.
+    #[must_use]
+    pub fn pieces(&self) -> &[Bytes] {
+        &self.0
+    }
+
+    /// All of it in one piece.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.0.concat()
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Arc::new([Bytes::from(bytes)]))
+    }
+}
+
+impl FromIterator<Vec<u8>> for Body {
+    fn from_iter<I: IntoIterator<Item = Vec<u8>>>(pieces: I) -> Self {
+        Self(pieces.into_iter().map(Bytes::from).collect())
+    }
+}
+
 /// An object to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewObject {
     /// Where.
     pub key: String,
     /// The content.
-    pub body: Bytes,
+    pub body: Body,
     /// Its type, such as `application/x-ndjson`.
     pub content_type: &'static str,
     /// What a reader learns without reading it.

@@ -164,8 +164,6 @@ impl Chain {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::{
         ledger::{
@@ -187,7 +185,7 @@ mod tests {
                 writer: writer.to_owned(),
                 closed: Closed::Age,
             },
-            body: Bytes::from(format!("{writer}\n")),
+            body: format!("{writer}\n").into_bytes().into(),
             fetched_at: std::time::Duration::ZERO,
             held_bytes: 0,
         }

@@ -30,7 +30,11 @@ impl S3Bucket {
         }
         let options = PutOptions { mode, attributes, ..PutOptions::default() };
         self.0
-            .put_opts(&path(&object.key)?, PutPayload::from_bytes(object.body.clone()), options)
+            .put_opts(
+                &path(&object.key)?,
+                object.body.pieces().iter().cloned().collect::<PutPayload>(),
+                options,
+            )
             .await
             .map(drop)
     }

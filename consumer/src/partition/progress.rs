@@ -213,6 +213,12 @@ impl Progress {
         self.closing.get_or_insert(why);
     }
 
+    /// Whether it was told to close, or closes by itself.
+    #[must_use]
+    pub const fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
     /// Whether it was closed and nothing is left to do.
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -520,7 +526,7 @@ mod tests {
                 .map(|(offset, kind)| { let offset = i64::try_from(offset).unwrap(); if *kind == 1 { bad(offset) } else { record(offset) } }).collect();
             let end = i64::try_from(kinds.len()).unwrap();
             let mut progress = Progress::new(setting(most), 0, 0, Some(end));
-            let mut chain: Vec<(i64, i64, Bytes)> = Vec::new();
+            let mut chain: Vec<(i64, i64, Vec<u8>)> = Vec::new();
             let mut quarantine = std::collections::BTreeSet::new();
             let mut steps = steps.into_iter().chain(std::iter::repeat((3, 0, true)));
             let mut now = 0;
@@ -548,10 +554,10 @@ mod tests {
                             let to = rival.last().unwrap().offset + 1;
                             let lines: Vec<u8> = rival.iter().filter(|r| r.value.as_deref() != Some(b"bad")).flat_map(|r| [r.value.as_deref().unwrap(), b"\n"].concat()).collect();
                             quarantine.extend(rival.iter().filter(|r| r.value.as_deref() == Some(b"bad")).map(|r| r.offset));
-                            chain.push((from, to, lines.into()));
+                            chain.push((from, to, lines));
                             progress.settled(Settled::Superseded { tail: to }, at(now));
                         } else {
-                            chain.push((from, to, sealed.body.clone()));
+                            chain.push((from, to, sealed.body.to_vec()));
                             progress.settled(Settled::Stored, at(now));
                         }
                     }
@@ -563,7 +569,7 @@ mod tests {
                 prop_assert_eq!(*from, tail);
                 tail = *to;
             }
-            let stored: Vec<u8> = chain.iter().flat_map(|(_, _, body)| body.to_vec()).collect();
+            let stored: Vec<u8> = chain.iter().flat_map(|(_, _, body)| body.clone()).collect();
             let good: Vec<u8> = log.iter().filter(|r| r.value.as_deref() != Some(b"bad")).flat_map(|r| [r.value.as_deref().unwrap(), b"\n"].concat()).collect();
             prop_assert_eq!(stored, good);
             for bad in log.iter().filter(|r| r.value.as_deref() == Some(b"bad")) {

@@ -75,6 +75,7 @@ struct LogReader(Arc<Log>);
 #[async_trait]
 impl PartitionReader for LogReader {
     async fn fetch(&mut self, offset: i64) -> Result<Fetched, ReadError> {
+        tokio::task::yield_now().await;
         if let Some(failure) = self.0.failures.lock().unwrap().pop_front() {
             return Err(failure);
         }
@@ -259,6 +260,36 @@ async fn being_told_to_stop_stores_what_is_held() {
         (world.stored(), world.closed()),
         (world.log.lines(), vec![Closed::Shutdown.name().to_owned()])
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_is_heard_while_everything_else_is_ready_too() {
+    for round in 0..50 {
+        let world = World::new();
+        world.log.append(values(0..2_000));
+        let task = world.start("p", false);
+        for _ in 0..round {
+            tokio::task::yield_now().await;
+        }
+        world.stop.send_replace(true);
+        tokio::time::timeout(Duration::from_secs(600), task)
+            .await
+            .expect("the stop was lost")
+            .unwrap()
+            .unwrap();
+        let stored = world.stored();
+        assert!(world.log.lines().starts_with(&stored) && stored.len() < world.log.lines().len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shorter_log_of_another_topic_ends_the_process() {
+    let world = World::new();
+    world.log.append(values(0..5));
+    world.start("first", true).await.unwrap().unwrap();
+    world.log.bounds.lock().unwrap().1 = 3;
+    world.topic.recreated.store(true, Ordering::Relaxed);
+    assert!(matches!(world.start("second", false).await.unwrap(), Err(Fatal::TopicRecreated(_))));
 }
 
 #[tokio::test(start_paused = true)]

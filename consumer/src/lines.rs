@@ -1,0 +1,142 @@
+//! An object's lines in memory, in pieces.
+//!
+//! One growing buffer would be copied whenever it doubles, and be half empty afterwards: with many partitions
+//! that is as much memory as the lines themselves. A piece is filled once, never moved, and handed to the
+//! store as it is.
+
+use crate::ledger::bucket::Body;
+
+/// The size of a piece, apart from the first (which grows to it) and those for longer lines.
+const PIECE: usize = 256 << 10;
+/// What a line is longer than its record's value, at a guess: the members that are appended.
+const APPENDED: usize = 512;
+
+/// Lines, in order.
+#[derive(Debug, Default)]
+pub struct Lines {
+    pieces: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Lines {
+    /// No lines.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { pieces: Vec::new(), bytes: 0 }
+    }
+
+    /// How many bytes the lines have.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// The bytes that they occupy.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.pieces.iter().map(Vec::capacity).sum()
+    }
+
+    /// Lets `write` append the line of a value of `value_bytes` bytes, unless it would make the lines longer
+    /// than `most`; returns whether it was kept. On an error everything is as before.
+    ///
+    /// # Errors
+    /// What `write` gives.
+    pub fn append<E>(
+        &mut self,
+        value_bytes: usize,
+        most: usize,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let kept = self.bytes;
+        let piece = self.piece_with_room(value_bytes.saturating_add(APPENDED));
+        let before = piece.len();
+        write(piece).inspect_err(|_| piece.truncate(before))?;
+        let line = piece.len() - before;
+        if kept + line > most {
+            piece.truncate(before);
+            return Ok(false);
+        }
+        self.bytes = kept + line;
+        Ok(true)
+    }
+
+    /// The lines as an object's content.
+    #[must_use]
+    pub fn into_body(self) -> Body {
+        self.pieces.into_iter().filter(|piece| !piece.is_empty()).collect()
+    }
+
+    fn piece_with_room(&mut self, room: usize) -> &mut Vec<u8> {
+        let full = self.pieces.last().is_none_or(|last| last.len() + room > last.capacity().max(PIECE));
+        if full {
+            // The first piece of an object that stays small takes no more than it needs.
+            let capacity = if self.pieces.is_empty() { room } else { room.max(PIECE) };
+            self.pieces.push(Vec::with_capacity(capacity));
+        }
+        self.pieces.last_mut().expect("a piece was just made sure of")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn write(bytes: &[u8]) -> impl FnOnce(&mut Vec<u8>) -> Result<(), Infallible> {
+        |out| {
+            out.extend_from_slice(bytes);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_fails_halfway_leaves_no_trace() {
+        let mut lines = Lines::new();
+        assert_eq!(lines.append(2, 100, write(b"a\n")), Ok(true));
+        let failed = lines.append(2, 100, |out| {
+            out.push(b'x');
+            Err("no")
+        });
+        assert_eq!((failed, lines.len()), (Err("no"), 2));
+        assert_eq!(lines.into_body().to_vec(), b"a\n");
+    }
+
+    #[test]
+    fn a_small_object_takes_little_memory() {
+        let mut lines = Lines::new();
+        lines.append(100, 1 << 20, write(&[b'x'; 100])).unwrap();
+        assert!(lines.held_bytes() < 1_000, "{}", lines.held_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn lines_are_what_was_written_and_no_more_than_allowed(written in prop::collection::vec(0usize..100_000, 0..40), most in 1usize..2_000_000) {
+            let mut lines = Lines::new();
+            let mut expected = Vec::new();
+            for (number, length) in written.into_iter().enumerate() {
+                let line = vec![u8::try_from(number).unwrap(); length];
+                // The guess at a line's length may be wrong, either way.
+                let kept = lines.append(length / 2, most, write(&line)).unwrap();
+                prop_assert_eq!(kept, expected.len() + length <= most);
+                if kept {
+                    expected.extend_from_slice(&line);
+                }
+            }
+            prop_assert_eq!(lines.len(), expected.len());
+            prop_assert!(lines.held_bytes() <= 2 * expected.len() + 2 * PIECE);
+            let body = lines.into_body();
+            prop_assert_eq!(body.len(), expected.len());
+            prop_assert_eq!(body.to_vec(), expected);
+        }
+    }
+}
