@@ -47,19 +47,8 @@ impl Kafka {
                  coinduit-test-... may be created and deleted (.ci/run starts one and runs them)"
             )
         });
-        let backoff = BackoffConfig {
-            init_backoff: Duration::from_millis(50),
-            max_backoff: Duration::from_millis(500),
-            base: 2.0,
-            deadline: Some(Duration::from_secs(10)),
-        };
-        let addresses = bootstrap.split(',').map(|address| address.trim().to_owned()).collect();
-        let connect = ClientBuilder::new(addresses).backoff_config(backoff).build();
-        match tokio::time::timeout(Duration::from_secs(30), connect).await {
-            Ok(Ok(client)) => Self { bootstrap, client },
-            Ok(Err(error)) => panic!("the Kafka at {bootstrap} ({VARIABLE}) can't be used: {error}"),
-            Err(_) => panic!("the Kafka at {bootstrap} ({VARIABLE}) does not answer"),
-        }
+        let client = connect(&bootstrap).await;
+        Self { bootstrap, client }
     }
 
     /// Its addresses.
@@ -80,11 +69,7 @@ impl Kafka {
         let controller = self.client.controller_client().expect("a client has a controller client");
         controller.create_topic(topic, partitions, 1, CONTROLLER_MS).await.expect("create a topic");
         for partition in 0..partitions {
-            self.partition(topic, partition)
-                .await
-                .get_offset(OffsetAt::Latest)
-                .await
-                .expect("a new partition");
+            self.end(topic, partition).await;
         }
     }
 
@@ -111,7 +96,7 @@ impl Kafka {
     ///
     /// # Panics
     /// When that fails.
-    pub async fn add_partitions(&self, topic: &str, total: i32) {
+    pub async fn add_partitions(&mut self, topic: &str, total: i32) {
         let name = TopicName(StrBytes::from_string(topic.to_owned()));
         let change =
             CreatePartitionsTopic::default().with_name(name).with_count(total).with_assignments(None);
@@ -120,7 +105,10 @@ impl Kafka {
         let (answer, _) = self.connection().await.call(&request, 2..=3).await.expect("add partitions");
         let codes: Vec<i16> = answer.results.iter().map(|result| result.error_code).collect();
         assert_eq!(codes, [0], "{answer:?}");
-        self.partition(topic, total - 1).await.get_offset(OffsetAt::Latest).await.expect("a new partition");
+        let all: Vec<i32> = (0..total).collect();
+        until("the partitions are there", async || self.describe(topic).await.partitions == all).await;
+        // rskafka remembers which partitions a topic had.
+        self.client = connect(&self.bootstrap).await;
     }
 
     /// What the cluster says of `topic`.
@@ -200,6 +188,22 @@ impl Kafka {
     async fn connection(&self) -> Connection<TcpStream> {
         let bootstrap = Bootstrap::parse(&self.bootstrap).expect("rskafka has read these addresses too");
         Connection::to_any(&bootstrap, "coinduit-test", Limits::default()).await.expect("connect to Kafka")
+    }
+}
+
+async fn connect(bootstrap: &str) -> Client {
+    let backoff = BackoffConfig {
+        init_backoff: Duration::from_millis(50),
+        max_backoff: Duration::from_millis(500),
+        base: 2.0,
+        deadline: Some(Duration::from_secs(10)),
+    };
+    let addresses = bootstrap.split(',').map(|address| address.trim().to_owned()).collect();
+    let connect = ClientBuilder::new(addresses).backoff_config(backoff).build();
+    match tokio::time::timeout(Duration::from_secs(30), connect).await {
+        Ok(Ok(client)) => client,
+        Ok(Err(error)) => panic!("the Kafka at {bootstrap} ({VARIABLE}) can't be used: {error}"),
+        Err(_) => panic!("the Kafka at {bootstrap} ({VARIABLE}) does not answer"),
     }
 }
 

@@ -109,14 +109,6 @@ impl Program {
         .await;
     }
 
-    /// Whether it has not ended.
-    ///
-    /// # Panics
-    /// Never; the operating system tells of its children.
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("a child can be waited for").is_none()
-    }
-
     /// Sends it `signal`.
     ///
     /// # Panics

@@ -31,15 +31,15 @@ const NAMESPACE: Uuid = Uuid::from_u128(0xb5b1c2a4_0b1e_4b57_9a0e_6f4f2f6d3c11);
 
 fn header<'a>(found: &'a RecordAndOffset, name: &str) -> &'a str {
     let value = found.record.headers.get(name).unwrap_or_else(|| panic!("no header {name}: {found:?}"));
-    std::str::from_utf8(value).unwrap()
+    std::str::from_utf8(value).expect("headers are text")
 }
 
 fn key(found: &RecordAndOffset) -> &str {
-    std::str::from_utf8(found.record.key.as_deref().unwrap()).unwrap()
+    std::str::from_utf8(found.record.key.as_deref().unwrap_or_default()).expect("keys are text")
 }
 
 fn value(found: &RecordAndOffset) -> &str {
-    std::str::from_utf8(found.record.value.as_deref().unwrap()).unwrap()
+    std::str::from_utf8(found.record.value.as_deref().unwrap_or_default()).expect("values are text")
 }
 
 #[tokio::test(flavor = "multi_thread")]
