@@ -19,4 +19,5 @@ pub mod kafka;
 pub mod program;
 pub mod rig;
 pub mod table;
+pub mod traffic;
 pub mod wait;

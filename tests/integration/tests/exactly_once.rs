@@ -1,14 +1,12 @@
 //! Every record once, in order, whatever happens to the consumer and to its puts.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use coinduit_integration::chain::holds_exactly_once;
-use coinduit_integration::kafka::{Kafka, Record, record};
 use coinduit_integration::program::Program;
 use coinduit_integration::rig::Rig;
+use coinduit_integration::traffic::{Traffic, is_line};
 use coinduit_integration::wait::until;
 use coinduit_local::s3::PutFault;
 use rand::rngs::StdRng;
@@ -36,7 +34,7 @@ async fn kills_pauses_and_faulty_puts_neither_lose_nor_repeat_a_record() {
     println!("COINDUIT_SEED={seed} repeats the choices of this run");
     let mut random = StdRng::seed_from_u64(seed);
     let rig = Rig::start("exactly-once", PARTITIONS).await;
-    let traffic = Traffic::start(&rig.topic, random.random()).await;
+    let traffic = Traffic::start(&rig.topic, PARTITIONS, random.random()).await;
 
     for _ in 0..KILLS {
         order_faults(&rig, &mut random);
@@ -66,8 +64,6 @@ async fn kills_pauses_and_faulty_puts_neither_lose_nor_repeat_a_record() {
         races_lost += killed.kill().await.log.matches(LOST_RACE).count();
         races_lost += stop(stopped).await.matches(LOST_RACE).count();
     }
-    assert!(races_lost > 0, "no two consumers ever wanted one name: this run has proved little");
-
     traffic.stop().await;
     rig.consume_all(&SMALL).await;
     let mut objects = 0;
@@ -75,7 +71,7 @@ async fn kills_pauses_and_faulty_puts_neither_lose_nor_repeat_a_record() {
         let log = rig.kafka.read(&rig.topic, partition).await;
         let chain = rig.chain(partition).await;
         let end = rig.kafka.end(&rig.topic, partition).await;
-        let quarantined = holds_exactly_once(&chain, &log, end, |value| value.starts_with(b"{"));
+        let quarantined = holds_exactly_once(&chain, &log, end, is_line);
         let folder = format!("quarantine/{}/partition={partition}", rig.topic);
         let keys: BTreeSet<String> =
             quarantined.iter().map(|offset| format!("{folder}/{offset:020}.json")).collect();
@@ -83,6 +79,7 @@ async fn kills_pauses_and_faulty_puts_neither_lose_nor_repeat_a_record() {
         objects += chain.len();
     }
     println!("{objects} objects, {races_lost} races lost");
+    assert!(races_lost > 0, "no two consumers ever wanted one name: this run has proved little");
     rig.finish().await;
 }
 
@@ -114,46 +111,4 @@ async fn stored_more(rig: &Rig, more: usize) {
     let count = async || rig.bucket.keys(&rig.topic).await.len();
     let before = count().await;
     until("more objects are stored", async || count().await >= before + more).await;
-}
-
-/// Records that flow as long as the test goes on.
-struct Traffic {
-    stop: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Traffic {
-    async fn start(topic: &str, seed: u64) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, topic) = (Arc::clone(&stop), topic.to_owned());
-        let kafka = Kafka::find().await;
-        let task = tokio::spawn(async move {
-            let mut random = StdRng::seed_from_u64(seed);
-            let mut number = 0_u64;
-            while !stopped.load(Ordering::Relaxed) {
-                let records = (0..random.random_range(1..25)).map(|_| {
-                    number += 1;
-                    a_record(number, &mut random)
-                });
-                let records = records.collect();
-                kafka.publish(&topic, random.random_range(0..PARTITIONS), records).await;
-                tokio::time::sleep(Duration::from_millis(random.random_range(5..40))).await;
-            }
-        });
-        Self { stop, task }
-    }
-
-    async fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await.expect("the records were published");
-    }
-}
-
-/// No two records are alike; some can't be a line.
-fn a_record(number: u64, random: &mut StdRng) -> Record {
-    if random.random_bool(0.02) {
-        record(&format!("no JSON {number}"))
-    } else {
-        record(&format!(r#"{{"n":{number}}}"#))
-    }
 }

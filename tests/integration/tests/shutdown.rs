@@ -49,6 +49,38 @@ async fn a_consumer_that_is_told_to_stop_stores_what_it_holds() {
     }
 }
 
+/// The signal comes at one moment with what every partition has been waiting for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_consumer_stops_too() {
+    const PARTITIONS: i32 = 32;
+    let quick = [("MAX_OBJECT_AGE", "20ms"), ("ENRICH", "off")];
+    let rig = Rig::start("busy", PARTITIONS).await;
+    let publish_everywhere = async |n: usize| {
+        for partition in 0..PARTITIONS {
+            rig.kafka.publish(&rig.topic, partition, vec![record(&format!(r#"{{"n":{n}}}"#))]).await;
+        }
+    };
+    for round in 0..3 {
+        publish_everywhere(2 * round).await;
+        let consumer = rig.consumer(&quick);
+        for partition in 0..PARTITIONS {
+            let end = rig.kafka.end(&rig.topic, partition).await;
+            until("all is stored", async || rig.bucket.tail(&rig.topic, partition).await == end).await;
+        }
+        consumer.signal(Signal::STOP);
+        publish_everywhere(2 * round + 1).await;
+        consumer.signal(Signal::TERM);
+        consumer.signal(Signal::CONT);
+        consumer.ended().await.expect_code(0);
+    }
+    rig.consume_all(&quick).await;
+    for partition in 0..PARTITIONS {
+        let log = rig.kafka.read(&rig.topic, partition).await;
+        holds_exactly_once(&rig.chain(partition).await, &log, 6, |_| true);
+    }
+    rig.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_that_does_not_finish_says_so_and_loses_nothing() {
     let rig = Rig::start("late", 1).await;
