@@ -2,8 +2,10 @@
 //! is what is tested.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use coinduit_common::clock::Clock;
 use coinduit_common::kafka::{
@@ -12,12 +14,13 @@ use coinduit_common::kafka::{
     metadata::{self, Topic},
 };
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
-use kafka_protocol::messages::{CreatePartitionsRequest, TopicName};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::messages::{CreatePartitionsRequest, RequestHeader, ResponseHeader, TopicName};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use rskafka::BackoffConfig;
 use rskafka::client::partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder};
 pub use rskafka::record::{Record, RecordAndOffset};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
@@ -102,7 +105,7 @@ impl Kafka {
             CreatePartitionsTopic::default().with_name(name).with_count(total).with_assignments(None);
         let request =
             CreatePartitionsRequest::default().with_topics(vec![change]).with_timeout_ms(CONTROLLER_MS);
-        let (answer, _) = self.connection().await.call(&request, 2..=3).await.expect("add partitions");
+        let answer = ask(&self.bootstrap, &request, 3).await.expect("add partitions");
         let codes: Vec<i16> = answer.results.iter().map(|result| result.error_code).collect();
         assert_eq!(codes, [0], "{answer:?}");
         let all: Vec<i32> = (0..total).collect();
@@ -116,7 +119,10 @@ impl Kafka {
     /// # Panics
     /// When there is none.
     pub async fn describe(&self, topic: &str) -> Topic {
-        let answer = metadata::topic(&mut self.connection().await, topic).await.expect("describe a topic");
+        let bootstrap = Bootstrap::parse(&self.bootstrap).expect("rskafka has read these addresses too");
+        let connection = Connection::to_any(&bootstrap, "coinduit-test", Limits::default());
+        let mut connection = connection.await.expect("connect to Kafka");
+        let answer = metadata::topic(&mut connection, topic).await.expect("describe a topic");
         answer.unwrap_or_else(|| panic!("there is no topic {topic}"))
     }
 
@@ -184,11 +190,29 @@ impl Kafka {
         let client = self.client.partition_client(topic, partition, UnknownTopicHandling::Retry);
         client.await.unwrap_or_else(|error| panic!("reach {topic}/{partition}: {error}"))
     }
+}
 
-    async fn connection(&self) -> Connection<TcpStream> {
-        let bootstrap = Bootstrap::parse(&self.bootstrap).expect("rskafka has read these addresses too");
-        Connection::to_any(&bootstrap, "coinduit-test", Limits::default()).await.expect("connect to Kafka")
-    }
+/// Asks the first broker in this version, as `kafka-protocol` spells it: what rskafka has no call for.
+async fn ask<R>(bootstrap: &str, request: &R, version: i16) -> io::Result<R::Response>
+where
+    R: Request + HeaderVersion,
+    R::Response: HeaderVersion,
+{
+    let header = RequestHeader::default().with_request_api_key(R::KEY).with_request_api_version(version);
+    let mut frame = BytesMut::new();
+    header.encode(&mut frame, R::header_version(version)).map_err(io::Error::other)?;
+    request.encode(&mut frame, version).map_err(io::Error::other)?;
+
+    let broker = bootstrap.split(',').next().unwrap_or_default().trim();
+    let mut stream = TcpStream::connect(broker).await?;
+    stream.write_u32(u32::try_from(frame.len()).map_err(io::Error::other)?).await?;
+    stream.write_all(&frame).await?;
+    let length = usize::try_from(stream.read_u32().await?).map_err(io::Error::other)?;
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).await?;
+    let mut answer = Bytes::from(answer);
+    ResponseHeader::decode(&mut answer, R::Response::header_version(version)).map_err(io::Error::other)?;
+    R::Response::decode(&mut answer, version).map_err(io::Error::other)
 }
 
 async fn connect(bootstrap: &str) -> Client {
