@@ -1,0 +1,150 @@
+//! One test's world: a topic of its own on the real Kafka, and embedded services for everything else.
+
+use aws_sdk_dynamodb::config::Builder;
+use coinduit_common::aws::{Aws, AwsSettings};
+use coinduit_common::config::{Env, Faults};
+use coinduit_common::crypto;
+use coinduit_local::price_api::Prices;
+use coinduit_local::stack::{PriceSource, Stack, StackConfig};
+
+use crate::bucket::{Bucket, Object};
+use crate::kafka::Kafka;
+use crate::program::{Ended, Program, binary};
+use crate::table::{self, Row};
+
+/// The services, and where programs find them.
+#[derive(Debug)]
+pub struct Rig {
+    /// The real one.
+    pub kafka: Kafka,
+    /// The embedded rest. Its own broker is used by nobody.
+    pub stack: Stack,
+    /// What is in the bucket.
+    pub bucket: Bucket,
+    /// The topic that programs are told of. Whether it exists is up to the test.
+    pub topic: String,
+    dynamodb: aws_sdk_dynamodb::Client,
+    env: Vec<(String, String)>,
+}
+
+impl Rig {
+    /// With a topic of so many partitions, and without a Lambda.
+    pub async fn start(what: &str, partitions: i32) -> Self {
+        let rig = Self::build(what, StackConfig::default()).await;
+        rig.kafka.create(&rig.topic, partitions).await;
+        rig
+    }
+
+    /// With a topic of so many partitions, and with the Lambda.
+    pub async fn with_lambda(what: &str, partitions: i32) -> Self {
+        let config = StackConfig { bootstrap: Some(binary("bootstrap")), ..StackConfig::default() };
+        let rig = Self::build(what, config).await;
+        rig.kafka.create(&rig.topic, partitions).await;
+        rig
+    }
+
+    /// Without the topic.
+    pub async fn without_topic(what: &str) -> Self {
+        Self::build(what, StackConfig::default()).await
+    }
+
+    async fn build(what: &str, config: StackConfig) -> Self {
+        crypto::install_ring();
+        let kafka = Kafka::find().await;
+        let topic = Kafka::unused_name(what);
+        let config = StackConfig { prices: PriceSource::Recorded(Prices::Fixed), ..config };
+        let stack = Stack::start(config).await.expect("start the embedded services");
+        let mut env = stack.env();
+        for (name, value) in &mut env {
+            match name.as_str() {
+                "KAFKA_BOOTSTRAP_SERVERS" => kafka.bootstrap().clone_into(value),
+                "KAFKA_TOPIC" => topic.clone_into(value),
+                _ => {}
+            }
+        }
+        let pairs = env.iter().map(|(name, value)| match name.as_str() {
+            // The names that the SDK's own chain, which reads this process's environment, does not know.
+            "AWS_ACCESS_KEY_ID" => ("ACCESS_KEY", value.as_str()),
+            "AWS_SECRET_ACCESS_KEY" => ("SECRET_KEY", value.as_str()),
+            name => (name, value.as_str()),
+        });
+        let settings = AwsSettings::from_env(&Env::from_pairs(pairs), &mut Faults::default());
+        let aws = Aws::new(settings).await;
+        let client = aws.s3(&StackConfig::default().bucket).expect("a client for the bucket");
+        let dynamodb = Builder::from(aws.sdk()).endpoint_url(stack.dynamodb.url()).build();
+        Self {
+            kafka,
+            stack,
+            bucket: Bucket::new(client),
+            topic,
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
+            env,
+        }
+    }
+
+    /// The environment of programs, with `changes`.
+    pub fn env(&self, changes: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut env: Vec<(String, String)> = self
+            .env
+            .iter()
+            .filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name))
+            .cloned()
+            .collect();
+        env.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        env
+    }
+
+    /// Starts a consumer that runs until it is told to stop.
+    pub fn consumer(&self, changes: &[(&str, &str)]) -> Program {
+        Program::start("consumer", &[], &self.env(changes))
+    }
+
+    /// Lets a consumer store everything up to the log's end.
+    ///
+    /// # Panics
+    /// When it does not end with 0.
+    pub async fn consume_all(&self, changes: &[(&str, &str)]) -> Ended {
+        Program::start("consumer", &["--exit-at-end"], &self.env(changes)).ended().await.expect_code(0)
+    }
+
+    /// Lets a producer do a run.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn produce(&self, arguments: &[&str], changes: &[(&str, &str)]) -> Ended {
+        Program::start("producer", arguments, &self.env(changes)).ended().await
+    }
+
+    /// The objects of one of the topic's partitions.
+    ///
+    /// # Panics
+    /// When they can't be read.
+    pub async fn chain(&self, partition: i32) -> Vec<Object> {
+        self.bucket.chain(&self.topic, partition).await
+    }
+
+    /// All rows of `table`.
+    ///
+    /// # Panics
+    /// When they can't be read.
+    pub async fn rows(&self, table: &str) -> Vec<Row> {
+        table::rows(&self.dynamodb, table).await
+    }
+
+    /// The bodies of the alerts so far whose subject has `kind` in it.
+    pub fn alerts(&self, kind: &str) -> Vec<String> {
+        let published = self.stack.sns.published().into_iter();
+        published
+            .filter(|alert| alert.subject.as_deref().is_some_and(|subject| subject.contains(kind)))
+            .map(|alert| alert.message)
+            .collect()
+    }
+
+    /// Takes everything down, the topic too.
+    pub async fn finish(self) {
+        if self.kafka.has(&self.topic).await {
+            self.kafka.delete(&self.topic).await;
+        }
+        self.stack.stop().await;
+    }
+}

@@ -1,0 +1,21 @@
+//! Waiting for what must come, instead of sleeping for as long as it usually takes.
+
+use std::time::Duration;
+
+/// What has not come by then never comes. It is no measurement: a busy machine has all this time.
+pub const LIMIT: Duration = Duration::from_secs(120);
+/// How often to look.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// When it does not within [`LIMIT`]; `what` says what never came.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let met = tokio::time::timeout(LIMIT, async {
+        while !condition().await {
+            tokio::time::sleep(PAUSE).await;
+        }
+    });
+    assert!(met.await.is_ok(), "not within {LIMIT:?}: {what}");
+}
