@@ -18,25 +18,23 @@ const PARTITIONS: i32 = 3;
 /// Small objects, so that there are many puts to be interrupted.
 const SMALL: [(&str, &str); 3] =
     [("MAX_OBJECT_RECORDS", "20"), ("MAX_OBJECT_AGE", "200ms"), ("ENRICH", "off")];
-/// How often the consumer is killed at any moment.
-const KILLS: usize = 22;
-/// How often it stands still while another one goes on.
-const PAUSES: usize = 8;
+/// How often the consumer is killed at any moment; `COINDUIT_KILLS` sets another number.
+const KILLS: u64 = 22;
+/// How often it stands still while another one goes on; `COINDUIT_PAUSES` sets another number.
+const PAUSES: u64 = 8;
 /// The consumer's word for a put that another writer has won.
 const LOST_RACE: &str = "another writer's object stands there";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_pauses_and_faulty_puts_neither_lose_nor_repeat_a_record() {
-    let seed = match std::env::var("COINDUIT_SEED") {
-        Ok(seed) => seed.parse().expect("COINDUIT_SEED is a number"),
-        Err(_) => rand::random(),
-    };
+    let seed = number("COINDUIT_SEED", rand::random());
+    let (kills, pauses) = (number("COINDUIT_KILLS", KILLS), number("COINDUIT_PAUSES", PAUSES));
     println!("COINDUIT_SEED={seed} repeats the choices of this run");
     let mut random = StdRng::seed_from_u64(seed);
     let rig = Rig::start("exactly-once", PARTITIONS).await;
     let traffic = Traffic::start(&rig.topic, PARTITIONS, random.random()).await;
 
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         order_faults(&rig, &mut random);
         let consumer = rig.consumer(&SMALL);
         if random.random_bool(0.5) {
@@ -47,7 +45,7 @@ async fn kills_pauses_and_faulty_puts_neither_lose_nor_repeat_a_record() {
     }
 
     let mut races_lost = 0;
-    for _ in 0..PAUSES {
+    for _ in 0..pauses {
         order_faults(&rig, &mut random);
         // A put that the store receives and carries out while its writer stands still.
         rig.stack.s3.order_fault(PutFault::DelayBeforeWrite(Duration::from_millis(300)));
@@ -78,9 +76,13 @@ async fn kills_pauses_and_faulty_puts_neither_lose_nor_repeat_a_record() {
         assert_eq!(rig.bucket.keys(&folder).await.into_iter().collect::<BTreeSet<_>>(), keys);
         objects += chain.len();
     }
-    println!("{objects} objects, {races_lost} races lost");
+    println!("{kills} kills, {pauses} pauses, {objects} objects, {races_lost} races lost");
     assert!(races_lost > 0, "no two consumers ever wanted one name: this run has proved little");
     rig.finish().await;
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("the variable holds a whole number"))
 }
 
 /// Puts may fail meanwhile: the consumer stores what it holds all the same, and ends with 0.
