@@ -1,6 +1,7 @@
 //! What the operator of `coinduit-local` writes ([`Args`]) and what the program relies on ([`Config`]).
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
@@ -76,6 +77,11 @@ pub struct Args {
     /// Answer recorded prices as they are, also when an API key is set
     #[arg(long, env = "COINDUIT_LOCAL_FIXED_PRICES")]
     pub fixed_prices: bool,
+
+    /// Answer as if there were no coins of these ranks, such as 41-79: a short list then holds coins that are far
+    /// apart in the long one
+    #[arg(long, env = "COINDUIT_LOCAL_WITHOUT_RANKS", value_name = "FROM-TO", value_parser = ranks)]
+    pub without_ranks: Option<RangeInclusive<u64>>,
 
     /// Your key of the real price API; with one, no price API is started
     #[arg(long, env = "API_KEY", hide_env_values = true, value_name = "KEY")]
@@ -155,6 +161,11 @@ impl TryFrom<Args> for Config {
             &args.api_url,
             &mut faults,
         );
+        if args.without_ranks.is_some() && matches!(prices, PriceSource::Live { .. }) {
+            faults.add(
+                "--without-ranks is for recorded prices, and an API key asks for the real ones: use one",
+            );
+        }
         if !faults.0.is_empty() {
             return Err(faults);
         }
@@ -165,11 +176,20 @@ impl TryFrom<Args> for Config {
             bucket: args.bucket,
             ports,
             prices,
+            without_ranks: args.without_ranks,
             bootstrap,
             ..StackConfig::default()
         };
         Ok(Self { stack, env_file: args.env_file })
     }
+}
+
+/// Ranks from the first to the last of them: `41-79`.
+fn ranks(text: &str) -> Result<RangeInclusive<u64>, String> {
+    text.split_once('-')
+        .and_then(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?))
+        .filter(|ranks| *ranks.start() > 0 && !ranks.is_empty())
+        .ok_or_else(|| "write the first and the last rank, such as 41-79".to_owned())
 }
 
 /// Source: Kafka, `org.apache.kafka.common.internals.Topic`.
@@ -297,6 +317,17 @@ mod tests {
         assert_eq!(prices(&["--fixed-prices", "--api-key", "k"]), PriceSource::Recorded(Prices::Fixed));
         let live = PriceSource::Live { url: "https://prices.example".into(), key: "k".into() };
         assert_eq!(prices(&["--api-key", "k", "--api-url", "https://prices.example/"]), live);
+    }
+
+    #[test]
+    fn ranks_are_left_out_of_recorded_prices_only() {
+        let config = |arguments: &[&str]| Config::try_from(args(arguments));
+        assert_eq!(config(&["--without-ranks", "41-79"]).unwrap().stack.without_ranks, Some(41..=79));
+        for wrong in ["41", "0-3", "9-8", "a-b", "-", "-5", "1-"] {
+            assert!(ranks(wrong).is_err(), "{wrong}");
+        }
+        let faults = config(&["--without-ranks", "41-79", "--api-key", "k"]).unwrap_err().to_string();
+        assert!(faults.contains("--without-ranks"), "{faults}");
     }
 
     #[test]

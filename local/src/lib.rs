@@ -11,10 +11,13 @@
 //! | [`dynamodb`] | Amazon DynamoDB, in memory or on a file |
 //! | [`sns`] | Amazon SNS, as a recorder |
 //! | [`lambda_host`] | AWS Lambda, with the real `bootstrap` |
+//!
+//! [`demo`] runs the shipped binaries on that stack and proves what came out of them.
 
 pub mod broker;
 pub mod config;
 pub mod credentials;
+pub mod demo;
 pub mod dynamodb;
 pub mod event_queue;
 pub mod lambda_host;

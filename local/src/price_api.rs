@@ -17,6 +17,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -80,8 +81,25 @@ impl PriceApi {
     /// # Errors
     /// When the address can't be listened on.
     pub fn start(address: SocketAddr, prices: Prices) -> io::Result<Self> {
+        Self::start_without(address, prices, None)
+    }
+
+    /// The same, as if there were no coins of the ranks `without`: a short list can then hold coins that are far
+    /// apart in the long one.
+    ///
+    /// # Errors
+    /// When the address can't be listened on.
+    pub fn start_without(
+        address: SocketAddr,
+        prices: Prices,
+        without: Option<&RangeInclusive<u64>>,
+    ) -> io::Result<Self> {
+        let recording = Recording::load().map_err(io::Error::other)?;
         let api = Arc::new(Api {
-            recording: Recording::load().map_err(io::Error::other)?,
+            recording: match without {
+                Some(ranks) => recording.without(ranks),
+                None => recording,
+            },
             prices,
             state: Mutex::new(Answers::new()),
         });

@@ -11,6 +11,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,8 @@ pub struct StackConfig {
     pub ports: Ports,
     /// Where prices come from.
     pub prices: PriceSource,
+    /// The stack's own price API behaves as if there were no coins of these ranks.
+    pub without_ranks: Option<RangeInclusive<u64>>,
     /// The Lambda's binary. Without one there is no Lambda, and nobody hears of new objects.
     pub bootstrap: Option<PathBuf>,
     /// How long the Lambda has for an event.
@@ -109,6 +112,7 @@ impl Default for StackConfig {
             bucket: "coinduit".to_owned(),
             ports: Ports::default(),
             prices: PriceSource::Recorded(Prices::Moving { seed: 1 }),
+            without_ranks: None,
             bootstrap: None,
             lambda_timeout: Duration::from_secs(30),
             lambda_retry_delay: Duration::from_secs(1),
@@ -198,7 +202,8 @@ impl Stack {
         .map_err(service("S3", ports.s3))?;
         let price_api = match &config.prices {
             PriceSource::Recorded(prices) => Some(
-                PriceApi::start(loopback(ports.api), *prices).map_err(service("the price API", ports.api))?,
+                PriceApi::start_without(loopback(ports.api), *prices, config.without_ranks.as_ref())
+                    .map_err(service("the price API", ports.api))?,
             ),
             PriceSource::Live { .. } => None,
         };

@@ -4,7 +4,7 @@
 //! is parsed and written again, so what the pipeline meets is what the API really wrote: spaces, line breaks,
 //! escapes, 17-digit numbers, members that are null or missing.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -134,6 +134,12 @@ impl Recording {
             })
             .collect::<serde_json::Result<_>>()?;
         Ok(Self { coins })
+    }
+
+    /// The same without the coins of these ranks, which nobody can ask for any more.
+    pub(super) fn without(mut self, ranks: &RangeInclusive<u64>) -> Self {
+        self.coins.retain(|coin| !ranks.contains(&coin.rank));
+        self
     }
 
     /// The page that answers `query`, as the API lays it out: an array, in the recording's own spacing.
@@ -270,6 +276,21 @@ mod tests {
         let coins = page(Query { meta: true, limit: Some(100), ..Query::default() }, MOVING);
         let ranks: Vec<u64> = coins.iter().map(|coin| coin["rank"].as_u64().unwrap()).collect();
         assert_eq!(ranks, (1..=100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn coins_of_ranks_that_are_left_out_are_nowhere_and_the_others_stay_as_they_are() {
+        let query = || Query { meta: true, ..Query::default() };
+        let whole = Recording::load().unwrap().page(&query(), 100, MOVING);
+        let less = Recording::load().unwrap().without(&(41..=79)).page(&query(), 50, MOVING);
+        let coins: Vec<Value> = serde_json::from_str(&less).unwrap();
+        let ranks: Vec<u64> = coins.iter().map(|coin| coin["rank"].as_u64().unwrap()).collect();
+        assert_eq!(ranks, (1..=40).chain(80..=89).collect::<Vec<_>>());
+        let texts: Vec<&RawValue> = serde_json::from_str(&less).unwrap();
+        assert!(texts.iter().all(|coin| whole.contains(coin.get())));
+        let asked = Query { codes: Some(vec!["BTC".to_owned(), "_STX".to_owned()]), ..query() };
+        let left = Recording::load().unwrap().without(&(41..=79)).page(&asked, 100, MOVING);
+        assert_eq!(codes(&serde_json::from_str::<Vec<Value>>(&left).unwrap()), ["BTC"]);
     }
 
     #[test]
