@@ -28,11 +28,21 @@ pub enum Format {
 #[derive(Debug, Clone)]
 pub struct LogSettings {
     filter: Targets,
+    /// What the operator wrote, or would have.
+    written: String,
     format: Format,
     colour: bool,
 }
 
 impl LogSettings {
+    /// Hears these libraries from `warn` on, unless the operator's word is about them.
+    #[must_use]
+    pub fn quieter(mut self, libraries: &[&'static str]) -> Self {
+        let libraries: Vec<_> = libraries.iter().map(|library| (*library, LevelFilter::WARN)).collect();
+        self.filter = quiet(self.filter, &self.written, &libraries);
+        self
+    }
+
     /// Reads `RUST_LOG` (`info`, or `info,rskafka=debug`), `LOG_FORMAT` (`text`, `json`) and `NO_COLOR`.
     ///
     /// A value that is wrong is added to `faults`.
@@ -58,19 +68,31 @@ impl LogSettings {
             None if terminal => Format::Text,
             None => Format::Json,
         };
-        Self { filter: quiet(filter, written), format, colour: terminal && env.get("NO_COLOR").is_none() }
+        Self {
+            filter: quiet(filter, written, OURS),
+            written: written.to_owned(),
+            format,
+            colour: terminal && env.get("NO_COLOR").is_none(),
+        }
     }
 }
 
-/// Libraries that log their retries at `info` are heard from `warn` on, unless the operator asked otherwise.
-/// rskafka logs every failed attempt as an error; what it gives up on is said by whoever asked.
-fn quiet(filter: Targets, written: &str) -> Targets {
-    let (off, warn) = (LevelFilter::OFF, LevelFilter::WARN);
-    [("rskafka", off), ("aws_config", warn), ("hyper_util", warn), ("reqwest", warn)]
-        .into_iter()
+/// Libraries that log their retries at `info` are heard from `warn` on. rskafka logs every failed attempt as an
+/// error; what it gives up on is said by whoever asked.
+const OURS: &[(&str, LevelFilter)] = &[
+    ("rskafka", LevelFilter::OFF),
+    ("aws_config", LevelFilter::WARN),
+    ("hyper_util", LevelFilter::WARN),
+    ("reqwest", LevelFilter::WARN),
+];
+
+/// Sets the libraries' levels, where the operator's word is not about them, or about everything.
+fn quiet(filter: Targets, written: &str, libraries: &[(&'static str, LevelFilter)]) -> Targets {
+    libraries
+        .iter()
         .filter(|(library, _)| !written.contains(library))
         .filter(|_| !matches!(written, "off" | "error" | "debug" | "trace"))
-        .fold(filter, |filter, (library, level)| filter.with_target(library, level))
+        .fold(filter, |filter, (library, level)| filter.with_target(*library, *level))
 }
 
 /// Installs the subscriber. A second call changes nothing, so tests may call it too.
@@ -101,9 +123,9 @@ mod tests {
 
     #[test]
     fn the_operators_word_on_a_library_stands() {
-        let asked = quiet("info,rskafka=debug".parse().unwrap(), "info,rskafka=debug");
+        let asked = quiet("info,rskafka=debug".parse().unwrap(), "info,rskafka=debug", OURS);
         assert!(asked.would_enable("rskafka", &tracing::Level::DEBUG));
-        let plain = quiet("info".parse().unwrap(), "info");
+        let plain = quiet("info".parse().unwrap(), "info", OURS);
         assert!(!plain.would_enable("rskafka", &tracing::Level::ERROR));
         assert!(plain.would_enable("coinduit_consumer", &tracing::Level::INFO));
     }

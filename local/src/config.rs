@@ -1,10 +1,11 @@
 //! What the operator of `coinduit-local` writes ([`Args`]) and what the program relies on ([`Config`]).
 
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use coinduit_common::config::{Faults, secret};
+use coinduit_common::kafka::bootstrap::topic_name;
 use url::Url;
 
 use crate::credentials::API_KEY;
@@ -89,7 +90,7 @@ pub struct Args {
 
     /// File with your key of the real price API
     #[arg(long, env = "API_KEY_FILE", value_name = "PATH")]
-    pub api_key_file: Option<PathBuf>,
+    pub api_key_file: Option<String>,
 
     /// URL of the real price API
     #[arg(long, env = "API_URL", default_value = "https://api.livecoinwatch.com", value_name = "URL")]
@@ -105,43 +106,25 @@ pub struct Config {
     pub env_file: Option<PathBuf>,
 }
 
-/// Everything that is wrong with the arguments, a line each.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Faults(Vec<String>);
-
-impl Faults {
-    fn add(&mut self, fault: impl Into<String>) {
-        self.0.push(fault.into());
-    }
-}
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\n       "))
-    }
-}
-
-impl std::error::Error for Faults {}
-
-impl TryFrom<Args> for Config {
-    type Error = Faults;
-
-    fn try_from(args: Args) -> Result<Self, Faults> {
-        let mut faults = Faults::default();
-        check_topic(&args.topic, &mut faults);
+impl Config {
+    /// Checks each value and each pair of values, and adds what is wrong with them to `faults`.
+    ///
+    /// # Errors
+    /// Every fault, not only the first.
+    pub fn new(args: Args, mut faults: Faults) -> Result<Self, Faults> {
+        let topic = faults.read("--topic", Some(&args.topic), String::new(), topic_name);
         if !s3s::path::check_bucket_name(&args.bucket) {
-            faults.add(format!(
-                "--bucket {:?} is no bucket name: 3 to 63 lower-case letters, digits, hyphens and dots",
-                args.bucket
-            ));
+            let problem = format!("{:?} is no bucket name", args.bucket);
+            faults.add("--bucket", problem, "write 3 to 63 lower-case letters, digits, hyphens and dots");
         }
         if let Some(path) = args.data_dir.as_deref().filter(|path| path.exists() && !path.is_dir()) {
-            faults.add(format!("--data-dir {} is not a folder", path.display()));
+            faults.add("--data-dir", format!("{} is not a folder", path.display()), "name a folder");
         }
         if let Some(path) = &args.env_file {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             if path.is_dir() || folder.is_some_and(|folder| !folder.is_dir()) {
-                faults.add(format!("--env-file {} can't be written: no such folder", path.display()));
+                let problem = format!("{} can't be written", path.display());
+                faults.add("--env-file", problem, "name a file in a folder that exists");
             }
         }
         let ports = Ports {
@@ -162,16 +145,12 @@ impl TryFrom<Args> for Config {
             &mut faults,
         );
         if args.without_ranks.is_some() && matches!(prices, PriceSource::Live { .. }) {
-            faults.add(
-                "--without-ranks is for recorded prices, and an API key asks for the real ones: use one",
-            );
-        }
-        if !faults.0.is_empty() {
-            return Err(faults);
+            let problem = "is for recorded prices, and an API key asks for the real ones";
+            faults.add("--without-ranks", problem, "leave out one of the two");
         }
         let stack = StackConfig {
             data_dir: args.data_dir,
-            topic: args.topic,
+            topic,
             partitions: args.partitions,
             bucket: args.bucket,
             ports,
@@ -180,7 +159,7 @@ impl TryFrom<Args> for Config {
             bootstrap,
             ..StackConfig::default()
         };
-        Ok(Self { stack, env_file: args.env_file })
+        faults.into_result(Self { stack, env_file: args.env_file })
     }
 }
 
@@ -192,22 +171,16 @@ fn ranks(text: &str) -> Result<RangeInclusive<u64>, String> {
         .ok_or_else(|| "write the first and the last rank, such as 41-79".to_owned())
 }
 
-/// Source: Kafka, `org.apache.kafka.common.internals.Topic`.
-fn check_topic(topic: &str, faults: &mut Faults) {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if topic.is_empty() || topic.len() > 249 || matches!(topic, "." | "..") || !topic.bytes().all(allowed) {
-        faults.add(format!(
-            "--topic {topic:?} is no topic name: 1 to 249 ASCII letters, digits, dots, underscores and hyphens"
-        ));
-    }
-}
-
 fn check_ports(ports: Ports, faults: &mut Faults) {
     let Ports { kafka, api, s3, dynamodb, sns, lambda } = ports;
     let mut asked = [kafka, api, s3, dynamodb, sns, lambda];
     asked.sort_unstable();
     for pair in asked.windows(2).filter(|pair| pair[0] != 0 && pair[0] == pair[1]) {
-        faults.add(format!("port {} is asked for more than once", pair[0]));
+        faults.add(
+            "ports",
+            format!("{} is asked for more than once", pair[0]),
+            "give each service its own, or 0",
+        );
     }
 }
 
@@ -217,18 +190,15 @@ fn find_bootstrap(asked: Option<PathBuf>, faults: &mut Faults) -> Option<PathBuf
         None => match std::env::current_exe() {
             Ok(program) => program.with_file_name("bootstrap"),
             Err(error) => {
-                faults.add(format!(
-                    "--bootstrap is needed, as this program can't find its own folder: {error}"
-                ));
+                let problem = format!("is needed, as this program can't find its own folder ({error})");
+                faults.add("--bootstrap", problem, "name the Lambda's binary");
                 return None;
             }
         },
     };
     if !is_executable(&path) {
-        faults.add(format!(
-            "there is no program at {}: build it (cargo build), name it with --bootstrap, or run with --no-lambda",
-            path.display()
-        ));
+        let problem = format!("there is no program at {}", path.display());
+        faults.add("--bootstrap", problem, "build it (cargo build), name another, or run with --no-lambda");
     }
     // A name without a slash would be looked for in PATH.
     std::path::absolute(&path).ok()
@@ -242,7 +212,7 @@ fn is_executable(path: &Path) -> bool {
 fn price_source(
     fixed: bool,
     key: Option<String>,
-    key_file: Option<&Path>,
+    key_file: Option<&str>,
     url: &str,
     faults: &mut Faults,
 ) -> PriceSource {
@@ -250,27 +220,14 @@ fn price_source(
     // The stack's own key is set where somebody has evaluated what an earlier stack printed; the URL that is set
     // beside it is that stack's as well.
     let key = key.filter(|key| !key.is_empty() && key != API_KEY);
-    let key = match (key, key_file) {
-        (Some(_), Some(_)) => {
-            faults.add("--api-key and --api-key-file (API_KEY, API_KEY_FILE) are both set: use one");
-            None
-        }
-        (key, None) => key,
-        (None, Some(path)) => match std::fs::read_to_string(path) {
-            Ok(key) => Some(key.trim().to_owned()).filter(|key| !key.is_empty()),
-            Err(error) => {
-                faults.add(format!("--api-key-file {} can't be read: {error}", path.display()));
-                None
-            }
-        },
-    };
+    let key = secret("API_KEY", key.as_deref(), key_file, faults);
     let Some(key) = key.filter(|_| !fixed) else { return recorded };
     match Url::parse(url) {
         Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => {
-            PriceSource::Live { url: url.trim_end_matches('/').to_owned(), key }
+            PriceSource::Live { url: url.trim_end_matches('/').to_owned(), key: key.reveal().to_owned() }
         }
         _ => {
-            faults.add(format!("--api-url {url:?} is not an http or https URL"));
+            faults.add("--api-url", "is no address of an API", "write https://host, or http://host:port");
             recorded
         }
     }
@@ -292,25 +249,29 @@ mod tests {
 
     #[test]
     fn every_fault_is_reported_at_once() {
-        let faults = Config::try_from(args(&[
-            "--topic",
-            "a topic",
-            "--bucket",
-            "X",
-            "--s3-port",
-            "7",
-            "--sns-port",
-            "7",
-            "--env-file",
-            "/nowhere/at/all",
-        ]))
+        let faults = Config::new(
+            args(&[
+                "--topic",
+                "a topic",
+                "--bucket",
+                "X",
+                "--s3-port",
+                "7",
+                "--sns-port",
+                "7",
+                "--env-file",
+                "/nowhere/at/all",
+            ]),
+            Faults::default(),
+        )
         .unwrap_err();
-        assert_eq!(faults.0.len(), 4, "{faults}");
+        assert!(faults.to_string().starts_with("4 settings"), "{faults}");
     }
 
     #[test]
     fn prices_are_recorded_unless_there_is_a_key() {
-        let prices = |arguments: &[&str]| Config::try_from(args(arguments)).unwrap().stack.prices;
+        let prices =
+            |arguments: &[&str]| Config::new(args(arguments), Faults::default()).unwrap().stack.prices;
         let moving = PriceSource::Recorded(Prices::Moving { seed: SEED });
         assert_eq!(prices(&[]), moving);
         assert_eq!(prices(&["--api-key", API_KEY, "--api-url", "http://127.0.0.1:1"]), moving);
@@ -321,7 +282,7 @@ mod tests {
 
     #[test]
     fn ranks_are_left_out_of_recorded_prices_only() {
-        let config = |arguments: &[&str]| Config::try_from(args(arguments));
+        let config = |arguments: &[&str]| Config::new(args(arguments), Faults::default());
         assert_eq!(config(&["--without-ranks", "41-79"]).unwrap().stack.without_ranks, Some(41..=79));
         for wrong in ["41", "0-3", "9-8", "a-b", "-", "-5", "1-"] {
             assert!(ranks(wrong).is_err(), "{wrong}");
@@ -338,14 +299,14 @@ mod tests {
         let with_file = |key: Option<&str>| {
             let mut args = args(&[]);
             args.api_key = key.map(str::to_owned);
-            args.api_key_file = Some(path.clone());
-            Config::try_from(args).map(|config| config.stack.prices)
+            args.api_key_file = path.to_str().map(str::to_owned);
+            Config::new(args, Faults::default()).map(|config| config.stack.prices)
         };
         for ours_or_none in [None, Some(API_KEY)] {
             let prices = with_file(ours_or_none).unwrap();
             assert!(matches!(&prices, PriceSource::Live { key, .. } if key == "from a file"), "{prices:?}");
         }
-        assert!(with_file(Some("another")).unwrap_err().to_string().contains("both"));
+        assert!(with_file(Some("another")).unwrap_err().to_string().contains("set one of the two"));
     }
 
     #[test]
@@ -359,7 +320,7 @@ mod tests {
         let mut args = args(&[]);
         args.no_lambda = false;
         args.bootstrap = Some("/nowhere/bootstrap".into());
-        let faults = Config::try_from(args).unwrap_err().to_string();
+        let faults = Config::new(args, Faults::default()).unwrap_err().to_string();
         assert!(faults.contains("/nowhere/bootstrap") && faults.contains("--no-lambda"), "{faults}");
     }
 }

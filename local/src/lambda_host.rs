@@ -34,10 +34,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::clock;
 use crate::event_queue::EventQueue;
 use crate::s3_event::ObjectCreated;
 use crate::server::Server;
+use coinduit_common::clock::Clock;
 
 mod delivery;
 mod process;
@@ -330,8 +330,12 @@ impl Host {
             }
             Err(InvokeError::Stopping) => self.deliveries().put_back(attempt, Instant::now()),
             Err(reason) => {
-                let verdict =
-                    self.deliveries().failed(attempt, &reason.to_string(), Instant::now(), clock::now());
+                let verdict = self.deliveries().failed(
+                    attempt,
+                    &reason.to_string(),
+                    Instant::now(),
+                    Clock::System.now(),
+                );
                 match verdict {
                     Verdict::Retry { after } => {
                         let after_ms = after.as_millis();

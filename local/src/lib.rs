@@ -27,5 +27,4 @@ pub mod s3_event;
 pub mod sns;
 pub mod stack;
 
-mod clock;
 mod server;

@@ -1,42 +1,48 @@
 //! `coinduit-local`: starts the embedded stack, says how to use it, and runs until it is told to stop.
 
 use std::error::Error;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::prelude::*;
-
+use clap::Parser;
+use coinduit_common::config::{Env, Faults};
+use coinduit_common::crypto;
+use coinduit_common::exit::Exit;
+use coinduit_common::report::Chain;
+use coinduit_common::shutdown::Signals;
+use coinduit_common::telemetry::{self, LogSettings};
 use coinduit_local::config::{Args, Config};
 use coinduit_local::stack::Stack;
+use tracing::{error, info};
 
 fn main() -> ExitCode {
-    let config = Config::try_from(Args::parse())
-        .unwrap_or_else(|faults| Args::command().error(ErrorKind::ValueValidation, faults).exit());
-    log_to_stderr();
-    // Several crates bring rustls with different providers; without a choice it would panic at first use. An
-    // error says that one is installed, which will do.
-    drop(rustls::crypto::ring::default_provider().install_default());
+    crypto::install_ring();
+    let mut faults = Faults::default();
+    // s3s tells every request's every detail at `info`; it has to be asked for by name.
+    let log = LogSettings::from_env(&Env::from_process(), &mut faults).quieter(&["s3s", "s3s_fs"]);
+    let config = match Config::new(Args::parse(), faults) {
+        Ok(config) => config,
+        Err(faults) => {
+            eprintln!("error: {faults}");
+            return Exit::Misconfigured.into();
+        }
+    };
+    telemetry::init(log);
     let ran =
         tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(run(config)));
     match ran {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => Exit::Done.into(),
         Err(error) => {
-            report(error.as_ref());
-            ExitCode::FAILURE
+            error!(error = %Chain(error.as_ref()), "the stack failed");
+            Exit::Failed.into()
         }
     }
 }
 
 /// From start to stop.
 async fn run(config: Config) -> Result<(), Box<dyn Error>> {
-    let mut interrupted = signal(SignalKind::interrupt())?;
-    let mut terminated = signal(SignalKind::terminate())?;
+    let mut signals = Signals::install()?;
     // That the file is there shall mean that the stack is.
     if let Some(path) = &config.env_file {
         remove(path)?;
@@ -51,11 +57,8 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     stdout.flush()?;
     drop(stdout);
     info!("ready; stop with Ctrl-C or SIGTERM");
-    tokio::select! {
-        _ = interrupted.recv() => {}
-        _ = terminated.recv() => {}
-    }
-    info!("stopping");
+    let signal = signals.received().await;
+    info!(signal, "stopping");
     if let Some(path) = &config.env_file {
         remove(path)?;
     }
@@ -83,39 +86,6 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Logs as `RUST_LOG` and `LOG_FORMAT` say: by default `info`, as text on a terminal, else as JSON.
-///
-/// s3s tells every request's every detail at `info`; it has to be asked for by name.
-fn log_to_stderr() {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let asked = variable("RUST_LOG").unwrap_or_else(|| "info".to_owned());
-    let filter: Targets = format!("s3s=warn,s3s_fs=warn,{asked}")
-        .parse()
-        .unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
-    let text = variable("LOG_FORMAT").map_or(io::stderr().is_terminal(), |format| format != "json");
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
-    let layer = if text {
-        layer
-            .with_target(false)
-            .with_ansi(io::stderr().is_terminal() && variable("NO_COLOR").is_none())
-            .boxed()
-    } else {
-        layer.json().flatten_event(true).boxed()
-    };
-    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
-}
-
-fn report(error: &dyn Error) {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    // Standard error is the last resort; there is none after it.
-    drop(writeln!(io::stderr(), "error: {text}"));
 }
 
 #[cfg(test)]

@@ -29,8 +29,8 @@ use axum::routing::{get, post};
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::json;
 
-use crate::clock;
 use crate::server::Server;
+use coinduit_common::clock::{self, Clock};
 
 mod movement;
 mod recording;
@@ -269,7 +269,7 @@ async fn status() -> Response {
 
 async fn credits(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Response, ApiError> {
     check_key(&headers)?;
-    let remaining = api.answers().credits.remaining(clock::now().date_naive());
+    let remaining = api.answers().credits.remaining(Clock::System.now().date_naive());
     let body = json!({ "dailyCreditsRemaining": remaining, "dailyCreditsLimit": DAILY_CREDITS });
     Ok(json_body(body.to_string()))
 }
@@ -280,7 +280,7 @@ async fn coins_list(
     body: Bytes,
 ) -> Result<Response, ApiError> {
     check_key(&headers)?;
-    api.coins(&body, clock::now()).map(json_body)
+    api.coins(&body, Clock::System.now()).map(json_body)
 }
 
 /// The same as a list, for a body that has `codes`.
@@ -294,7 +294,7 @@ async fn coins_map(
     if !has_codes {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "The body needs codes, an array of strings"));
     }
-    api.coins(&body, clock::now()).map(json_body)
+    api.coins(&body, Clock::System.now()).map(json_body)
 }
 
 async fn pages(State(api): State<Arc<Api>>) -> Response {

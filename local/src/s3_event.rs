@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::form_urlencoded::byte_serialize;
 
-use crate::clock;
 use crate::credentials::REGION;
+use coinduit_common::clock;
 
 /// An object that was created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,9 +21,9 @@ use serde::Serialize;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::clock;
 use crate::credentials::{ACCOUNT, REGION};
 use crate::server::Server;
+use coinduit_common::clock::Clock;
 
 mod request;
 
@@ -201,7 +201,7 @@ fn lock(state: &Mutex<Recorder>) -> std::sync::MutexGuard<'_, Recorder> {
 async fn query(State(state): State<Arc<Mutex<Recorder>>>, body: Bytes) -> Response {
     let request_id = Uuid::new_v4();
     let xmlns = "http://sns.amazonaws.com/doc/2010-03-31/";
-    let handled = Request::parse(&body).and_then(|request| lock(&state).handle(request, clock::now()));
+    let handled = Request::parse(&body).and_then(|request| lock(&state).handle(request, Clock::System.now()));
     let (status, xml) = match handled {
         Ok(Answer { action, result }) => (
             StatusCode::OK,

@@ -28,8 +28,14 @@ pub struct Args {
     /// File with the key
     #[arg(long, env = "API_KEY_FILE", value_name = "PATH", help_heading = "Price API")]
     api_key_file: Option<String>,
-    /// Address of the price API [default: https://api.livecoinwatch.com]
-    #[arg(long, env = "API_URL", value_name = "URL", help_heading = "Price API")]
+    /// Address of the price API
+    #[arg(
+        long,
+        env = "API_URL",
+        value_name = "URL",
+        help_heading = "Price API",
+        help = "Address of the price API [default: https://api.livecoinwatch.com]"
+    )]
     api_url: Option<String>,
     /// Currency of the prices [default: USD]
     #[arg(long, env = "CURRENCY", value_name = "CODE", help_heading = "Price API")]

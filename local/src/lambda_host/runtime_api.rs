@@ -24,8 +24,8 @@ use tokio::sync::{Notify, oneshot};
 use tracing::error;
 use uuid::Uuid;
 
-use crate::clock;
 use crate::credentials::{ACCOUNT, REGION};
+use coinduit_common::clock::Clock;
 
 /// The name of the one function.
 pub(super) const FUNCTION_NAME: &str = "coinduit";
@@ -152,7 +152,7 @@ impl Desk {
 async fn next(State(desk): State<Arc<Desk>>) -> Response {
     let Some((id, event)) = desk.pick().await else { return StatusCode::GONE.into_response() };
     let timeout = i64::try_from(desk.timeout.as_millis()).unwrap_or(i64::MAX);
-    let deadline = clock::now().timestamp_millis().saturating_add(timeout);
+    let deadline = Clock::System.now().timestamp_millis().saturating_add(timeout);
     let headers = [
         ("lambda-runtime-aws-request-id", id),
         ("lambda-runtime-deadline-ms", deadline.to_string()),

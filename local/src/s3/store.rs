@@ -34,10 +34,10 @@ use s3s::dto::*;
 use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use tokio::sync::RwLock;
 
-use crate::clock;
 use crate::credentials;
 use crate::event_queue::{EventQueue, Place};
 use crate::s3_event::{CreatedBy, ObjectCreated};
+use coinduit_common::clock::Clock;
 
 /// Keys share this many locks; two keys that share one merely wait for each other.
 const LOCKS: usize = 256;
@@ -63,7 +63,7 @@ impl Store {
         let files = s3s_fs::FileSystem::new(&root)
             .map_err(|error| std::io::Error::other(format!("open {}: {error:?}", root.display())))?;
         // A thousand numbers a millisecond: greater than all that an earlier run gave away.
-        let first = u64::try_from(clock::now().timestamp_millis()).unwrap_or(0) * 1000;
+        let first = u64::try_from(Clock::System.now().timestamp_millis()).unwrap_or(0) * 1000;
         Ok(Self(Arc::new(Inner {
             files,
             root,
@@ -124,7 +124,7 @@ impl Inner {
                 size: object.size,
                 etag: object.etag.map(|tag| tag.value().to_owned()).unwrap_or_default(),
                 sequencer: self.sequence.fetch_add(1, Ordering::Relaxed),
-                at: clock::now(),
+                at: Clock::System.now(),
                 by: object.by,
             };
             events.push(event, place);

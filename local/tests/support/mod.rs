@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+use coinduit_common::crypto::install_ring;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,7 +22,7 @@ pub(crate) fn any_port() -> SocketAddr {
 
 /// object_store on the bucket `coinduit`, without retries: a test sees each answer.
 pub(crate) fn store(url: &str, caller: Credentials) -> AmazonS3 {
-    install_provider();
+    install_ring();
     AmazonS3Builder::new()
         .with_endpoint(url)
         .with_bucket_name("coinduit")
@@ -35,7 +36,7 @@ pub(crate) fn store(url: &str, caller: Credentials) -> AmazonS3 {
 }
 
 pub(crate) fn http() -> reqwest::Client {
-    install_provider();
+    install_ring();
     reqwest::Client::new()
 }
 
@@ -68,11 +69,6 @@ pub(crate) fn sns(url: &str) -> aws_sdk_sns::Client {
 
 fn credentials() -> AwsCredentials {
     AwsCredentials::new(USER.access_key, USER.secret_key, None, None, "tests")
-}
-
-fn install_provider() {
-    // An error says that another test of this process has done it.
-    drop(rustls::crypto::ring::default_provider().install_default());
 }
 
 /// A program that stands in for `bootstrap`, as a shell script; a test that plays the function itself over HTTP
