@@ -1,6 +1,6 @@
 //! Words and tools that at least two of Coinduit's binaries need.
 //!
-//! What is here: the vocabulary of the pipeline ([`object_key`], [`line`], [`event_id`]), what every
+//! What is here: the vocabulary of the pipeline ([`object_key`], [`mod@line`], [`event_id`]), what every
 //! binary does the same way ([`config`], [`telemetry`], [`shutdown`], [`retry`], [`exit`]) and the
 //! connections that more than one of them opens ([`kafka`], [`aws`], [`alert`]).
 //!

@@ -1,7 +1,7 @@
 //! rskafka as a [`PartitionReader`], inside time limits of our own.
 //!
 //! rskafka waits for ever: its back-off deadline counts only its own sleeps, and a broker that accepts and
-//! never answers holds a call until it does. So every call here ends by [`CALL_LIMIT`], and a client that
+//! never answers holds a call until it does. So every call here ends by a limit of ours, and a client that
 //! ran into it is thrown away, connection and all. It reads no control batches, null headers, lz4 or zstd
 //! (its codecs for those are C): such a fetch fails each time, which is [`ReadError::Undecodable`].
 
