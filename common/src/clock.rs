@@ -68,6 +68,12 @@ impl Clock {
     }
 }
 
+/// Whole milliseconds, as logs and summaries have them.
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// RFC 3339 in UTC with milliseconds: `2026-11-23T10:05:00.000Z`, the form of every instant that
 /// Coinduit writes.
 #[must_use]

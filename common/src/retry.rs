@@ -12,6 +12,8 @@ use rand::Rng;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
+use crate::clock::millis;
+
 /// How long to wait between attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -82,7 +84,7 @@ where
                 if deadline.is_some_and(|deadline| Instant::now() + wait >= deadline) {
                     return Err(error);
                 }
-                warn!(what, attempt = number, wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), %error, "failed, trying again");
+                warn!(what, attempt = number, wait_ms = millis(wait), %error, "failed, trying again");
                 sleep(wait).await;
                 number = number.saturating_add(1);
             }

@@ -10,7 +10,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use coinduit_common::{
     alert::{Alert, AlertKind, Alerts},
-    clock::Clock,
+    clock::{Clock, millis},
     report::Chain as Causes,
 };
 use tokio::{
@@ -316,7 +316,7 @@ impl Reading {
         warn!(
             partition = self.progress.partition(),
             error = causes,
-            wait_ms = verdict.wait.as_millis(),
+            wait_ms = millis(verdict.wait),
             "can't read, trying again"
         );
         if verdict.tell {

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use coinduit_common::{
     alert::{Alert, AlertKind, Alerts},
-    clock::Clock,
+    clock::{Clock, millis},
     kafka::metadata::Topic,
     report::Chain as Causes,
 };
@@ -245,7 +245,7 @@ impl Service {
     ) {
         let verdict = trouble.failed(self.clock.since_boot(), permanent);
         let causes = Causes(error).to_string();
-        warn!(place, error = causes, wait_ms = verdict.wait.as_millis(), "can't start yet, trying again");
+        warn!(place, error = causes, wait_ms = millis(verdict.wait), "can't start yet, trying again");
         if verdict.tell {
             self.alerts.send(Alert::new(kind, place, causes, advice));
         }

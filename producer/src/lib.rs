@@ -98,7 +98,7 @@ async fn fetch_and_publish(config: &Config, clock: &Clock, alerts: &Alerts) -> R
         rejected,
         topic: config.kafka.topic.clone(),
         fetched_at: clock::rfc3339(fetched_at),
-        elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        elapsed_ms: clock::millis(started.elapsed()),
     })
 }
 

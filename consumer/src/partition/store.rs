@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use coinduit_common::{
     alert::{Alert, AlertKind, Alerts},
-    clock::Clock,
+    clock::{Clock, millis},
     report::Chain as Causes,
 };
 use tokio::time::{Instant, sleep};
@@ -203,7 +203,7 @@ impl Store {
     ) {
         let verdict = trouble.failed(self.clock.since_boot(), permanent);
         let causes = Causes(error).to_string();
-        warn!(place = self.place, error = causes, wait_ms = verdict.wait.as_millis(), "failed, trying again");
+        warn!(place = self.place, error = causes, wait_ms = millis(verdict.wait), "failed, trying again");
         if verdict.tell {
             self.alerts.send(Alert::new(kind, &self.place, causes, advice));
         }
@@ -229,7 +229,7 @@ impl Store {
                 records = metadata.records,
                 bytes = sealed.body.len(),
                 closed = metadata.closed.name(),
-                elapsed_ms = took.as_millis(),
+                elapsed_ms = millis(took),
                 "object stored"
             ),
         }
