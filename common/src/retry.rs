@@ -6,13 +6,13 @@
 //!
 //! Source: AWS Architecture Blog, "Exponential Backoff And Jitter".
 
-use std::{fmt, future::Future, time::Duration};
+use std::{error::Error, future::Future, time::Duration};
 
 use rand::Rng;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use crate::clock::millis;
+use crate::{clock::millis, report::Chain};
 
 /// How long to wait between attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub async fn retry<T, E, F>(
     mut attempt: impl FnMut(u32) -> F,
 ) -> Result<T, E>
 where
-    E: fmt::Display,
+    E: Error + 'static,
     F: Future<Output = Attempt<T, E>>,
 {
     let mut number = 1;
@@ -84,7 +84,7 @@ where
                 if deadline.is_some_and(|deadline| Instant::now() + wait >= deadline) {
                     return Err(error);
                 }
-                warn!(what, attempt = number, wait_ms = millis(wait), %error, "failed, trying again");
+                warn!(what, attempt = number, wait_ms = millis(wait), error = %Chain(&error), "failed, trying again");
                 sleep(wait).await;
                 number = number.saturating_add(1);
             }
@@ -95,6 +95,10 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, PartialEq, Eq, thiserror::Error)]
+    #[error("busy at attempt {0}")]
+    struct Busy(u32);
 
     const POLICY: RetryPolicy =
         RetryPolicy { first: Duration::from_millis(100), most: Duration::from_secs(2) };
@@ -113,8 +117,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_error_that_may_pass_is_tried_again() {
-        let result: Result<u32, &str> = retry(POLICY, "test", None, async |number| {
-            if number < 4 { Attempt::Again { error: "busy", after: None } } else { Attempt::Done(number) }
+        let result: Result<u32, Busy> = retry(POLICY, "test", None, async |number| {
+            if number < 4 {
+                Attempt::Again { error: Busy(number), after: None }
+            } else {
+                Attempt::Done(number)
+            }
         })
         .await;
         assert_eq!(result, Ok(4));
@@ -122,28 +130,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_error_that_stays_is_not_tried_again() {
-        let result: Result<(), u32> =
-            retry(POLICY, "test", None, async |number| Attempt::Final(number)).await;
-        assert_eq!(result, Err(1));
+        let result: Result<(), Busy> =
+            retry(POLICY, "test", None, async |number| Attempt::Final(Busy(number))).await;
+        assert_eq!(result, Err(Busy(1)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_wait_goes_beyond_the_deadline() {
         let start = Instant::now();
         let deadline = start + Duration::from_secs(10);
-        let result: Result<(), &str> =
-            retry(POLICY, "test", Some(deadline), async |_| Attempt::Again { error: "busy", after: None })
+        let result: Result<(), Busy> =
+            retry(POLICY, "test", Some(deadline), async |_| Attempt::Again { error: Busy(0), after: None })
                 .await;
-        assert_eq!(result, Err("busy"));
+        assert_eq!(result, Err(Busy(0)));
         assert!(Instant::now() < deadline && Instant::now() > start);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_other_sides_wish_is_obeyed() {
         let start = Instant::now();
-        let result: Result<u32, &str> = retry(POLICY, "test", None, async |number| {
+        let result: Result<u32, Busy> = retry(POLICY, "test", None, async |number| {
             if number == 1 {
-                Attempt::Again { error: "429", after: Some(Duration::from_secs(30)) }
+                Attempt::Again { error: Busy(429), after: Some(Duration::from_secs(30)) }
             } else {
                 Attempt::Done(number)
             }

@@ -50,8 +50,12 @@ pub async fn run(
         result = fetch_and_publish(config, clock, alerts) => result,
         signal = shutdown => Err(RunError::Interrupted(signal)),
     };
-    if let Some(alert) = result.as_ref().err().and_then(|error| error.alert(&config.kafka.topic)) {
-        alerts.send(alert);
+    if let Err(error) = &result {
+        // An alert is a log line too.
+        match error.alert(&config.kafka.topic) {
+            Some(alert) => alerts.send(alert),
+            None => warn!(%error, "run ended"),
+        }
     }
     result
 }

@@ -10,7 +10,6 @@ use coinduit_common::{
     config::Env,
     crypto,
     exit::Exit,
-    report::Chain,
     shutdown::Signals,
     telemetry,
 };
@@ -18,7 +17,7 @@ use coinduit_producer::{
     config::{Args, Config},
     summary::{Stage, Summary},
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// How long alerts get to leave: the whole process is gone within 3 s of a signal.
 const LAST_ALERTS: Duration = Duration::from_secs(2);
@@ -72,10 +71,7 @@ async fn run(config: &Config) -> std::io::Result<(Summary, Exit)> {
             info!(topic = config.kafka.topic, "published");
             (summary, Exit::Done)
         }
-        Err(error) => {
-            error!(error = %Chain(&error), "run failed");
-            (error.summary(), error.exit())
-        }
+        Err(error) => (error.summary(), error.exit()),
     })
 }
 
