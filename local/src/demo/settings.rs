@@ -99,7 +99,7 @@ mod tests {
 
     fn settings(arguments: &[&str]) -> Result<Settings, Faults> {
         let args = Args::parse_from(["coinduit-demo"].iter().chain(arguments));
-        Settings::new(args, Ok("/work/target/debug/coinduit-demo".into()))
+        Settings::new(args, Ok("/build/target/debug/coinduit-demo".into()))
     }
 
     #[test]
@@ -110,8 +110,8 @@ mod tests {
     #[test]
     fn programs_are_beside_this_one_and_data_beside_its_folder() {
         let settings = settings(&[]).unwrap();
-        assert_eq!(settings.bin_dir, PathBuf::from("/work/target/debug"));
-        assert_eq!(settings.data_dir, PathBuf::from("/work/target/coinduit-demo-data"));
+        assert_eq!(settings.bin_dir, PathBuf::from("/build/target/debug"));
+        assert_eq!(settings.data_dir, PathBuf::from("/build/target/coinduit-demo-data"));
         assert_eq!(settings.interval, None);
     }
 
