@@ -26,6 +26,7 @@ pub mod ledger;
 pub mod lines;
 pub mod ownership;
 pub mod partition;
+pub mod patience;
 pub mod quarantine;
 pub mod reader;
 pub mod service;

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use coinduit_common::{
     alert::{Alert, AlertKind, Alerts},
-    clock::{Clock, millis},
+    clock::Clock,
     kafka::metadata::Topic,
     report::Chain as Causes,
 };
@@ -29,8 +29,8 @@ use crate::{
     ledger::{bucket::Bucket, chain::Chain, manifest::Manifest},
     ownership::{self, OwnershipError},
     partition::{PartitionTask, progress::Setting},
+    patience::{Patience, Setback},
     reader::rskafka::Readers,
-    trouble::Trouble,
 };
 
 /// How often the topic is looked at for added partitions.
@@ -134,7 +134,7 @@ impl Service {
     /// Waits for the topic, and claims its folder.
     async fn start(&self) -> Result<Topic, Fatal> {
         let place = &self.config.kafka.topic;
-        let mut trouble = Trouble::default();
+        let mut patience = Patience::new(&self.alerts, &self.clock, place);
         let topic = loop {
             match self.identity.describe().await {
                 Ok(topic) => break topic,
@@ -146,7 +146,7 @@ impl Service {
                     } else {
                         "check KAFKA_BOOTSTRAP_SERVERS, and that the brokers run and can be reached; the consumer waits for them"
                     };
-                    self.wait(&mut trouble, false, kind, place, &error, advice).await;
+                    patience.failed(Setback { permanent: false, kind, advice }, &error).await;
                 }
             }
         };
@@ -157,21 +157,20 @@ impl Service {
             partitions = topic.partitions.len(),
             "topic found"
         );
+        patience.over();
         let manifest = Manifest::for_topic(&topic);
+        let mut patience = Patience::new(&self.alerts, &self.clock, &self.config.bucket);
         loop {
             match ownership::claim(&*self.bucket, &self.config.prefix, place, &manifest).await {
-                Ok(()) => return Ok(topic),
+                Ok(()) => {
+                    patience.over();
+                    return Ok(topic);
+                }
                 Err(OwnershipError::Store(error)) => {
                     let advice = "check S3_BUCKET, the endpoint, the credentials and their permissions (list, get, put); the consumer waits";
-                    self.wait(
-                        &mut trouble,
-                        error.permanent,
-                        AlertKind::StoreFailed,
-                        &self.config.bucket,
-                        &error,
-                        advice,
-                    )
-                    .await;
+                    let setback =
+                        Setback { permanent: error.permanent, kind: AlertKind::StoreFailed, advice };
+                    patience.failed(setback, &error).await;
                 }
                 Err(error) => return Err(Fatal::Ownership(error)),
             }
@@ -232,23 +231,5 @@ impl Service {
         }
         info!("everything that was held is stored");
         Ok(())
-    }
-
-    async fn wait(
-        &self,
-        trouble: &mut Trouble,
-        permanent: bool,
-        kind: AlertKind,
-        place: &str,
-        error: &(dyn std::error::Error + Send + Sync + 'static),
-        advice: &str,
-    ) {
-        let verdict = trouble.failed(self.clock.since_boot(), permanent);
-        let causes = Causes(error).to_string();
-        warn!(place, error = causes, wait_ms = millis(verdict.wait), "can't start yet, trying again");
-        if verdict.tell {
-            self.alerts.send(Alert::new(kind, place, causes, advice));
-        }
-        sleep(verdict.wait).await;
     }
 }

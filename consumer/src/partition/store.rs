@@ -1,16 +1,15 @@
 //! Brings one partition's work to the store, trying again for ever.
 //!
 //! One piece of work is one future that ends with what is true ([`Settled`]): stored, superseded, quarantined. In
-//! between it waits as [`Trouble`] says, and tells people.
+//! between it waits with [`Patience`], which tells people.
 
 use std::{sync::Arc, time::Duration};
 
 use coinduit_common::{
     alert::{Alert, AlertKind, Alerts},
     clock::{Clock, millis},
-    report::Chain as Causes,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::progress::{Settled, Work};
@@ -22,9 +21,9 @@ use crate::{
         chain::{Chain, ChainError},
         decide::Standing,
     },
+    patience::{Patience, Setback},
     quarantine::Quarantined,
     reader::{Bounds, PartitionReader},
-    trouble::Trouble,
 };
 
 /// A put that was begun longer ago than this starts again at reading the tail.
@@ -65,26 +64,21 @@ pub(super) async fn perform(store: Arc<Store>, work: Work) -> Result<Settled, Fa
 impl Store {
     /// Finds the tail in the bucket, and the log's bounds.
     pub(super) async fn locate(&self, reader: &mut dyn PartitionReader) -> Located {
-        let mut trouble = Trouble::default();
+        let mut patience = self.patience();
         loop {
             let tail = match self.chain.tail().await {
                 Ok(tail) => tail,
                 Err(error) => {
-                    self.wait_for_store(&mut trouble, &error).await;
+                    patience.failed(setback(&error), &error).await;
                     continue;
                 }
             };
             match reader.bounds().await {
                 Ok(bounds) => return Located { tail, bounds },
                 Err(error) => {
-                    self.wait(
-                        &mut trouble,
-                        false,
-                        AlertKind::KafkaFailed,
-                        &error,
-                        "check that the brokers run and can be reached; it is tried again for ever",
-                    )
-                    .await;
+                    let advice = "check that the brokers run and can be reached; it is tried again for ever";
+                    let setback = Setback { permanent: false, kind: AlertKind::KafkaFailed, advice };
+                    patience.failed(setback, &error).await;
                 }
             }
         }
@@ -92,11 +86,11 @@ impl Store {
 
     async fn quarantine(&self, records: &[Quarantined], fetched_at: Duration) -> Result<Settled, Fatal> {
         self.confirm_topic(fetched_at).await?;
-        let mut trouble = Trouble::default();
+        let mut patience = self.patience();
         while let Err(error) = self.chain.quarantine(records).await {
-            self.wait_for_store(&mut trouble, &error).await;
+            patience.failed(setback(&error), &error).await;
         }
-        self.end(&mut trouble);
+        patience.over();
         let alarming: Vec<&Quarantined> = records.iter().filter(|record| record.is_alarming()).collect();
         info!(place = self.place, records = records.len(), alarming = alarming.len(), "records quarantined");
         if let Some(first) = alarming.first() {
@@ -122,7 +116,7 @@ impl Store {
 
     /// One batch, until it is known what stands under its name.
     async fn put(&self, sealed: &Sealed) -> Result<Settled, Fatal> {
-        let mut trouble = Trouble::default();
+        let mut patience = self.patience();
         let begun = Instant::now();
         let mut first_attempt: Option<Duration> = None;
         loop {
@@ -133,15 +127,15 @@ impl Store {
             match attempt {
                 Ok(standing) => match Settled::of(&standing) {
                     Some(settled) => {
-                        self.end(&mut trouble);
+                        patience.over();
                         self.log(sealed, settled, begun.elapsed());
                         return Ok(settled);
                     }
                     // A conflict that nobody won, or a stale attempt that may begin anew.
                     None if stale => first_attempt = None,
-                    None => sleep(trouble.failed(self.clock.since_boot(), false).wait).await,
+                    None => patience.again().await,
                 },
-                Err(error) => self.wait_for_store(&mut trouble, &error).await,
+                Err(error) => patience.failed(setback(&error), &error).await,
             }
         }
     }
@@ -160,7 +154,7 @@ impl Store {
 
     /// Waits until the topic was shown to be the same later than `after`.
     async fn confirm_topic(&self, after: Duration) -> Result<(), Fatal> {
-        let mut trouble = Trouble::default();
+        let mut patience = self.patience();
         loop {
             match self.identity.confirm(after).await {
                 Ok(()) => return Ok(()),
@@ -169,51 +163,14 @@ impl Store {
                     let missing = matches!(error, IdentityError::Missing { .. });
                     let kind = if missing { AlertKind::TopicChanged } else { AlertKind::KafkaFailed };
                     let advice = "nothing is stored before the cluster shows that the topic is still the same; check that the brokers run and that nobody deleted the topic";
-                    self.wait(&mut trouble, missing, kind, &error, advice).await;
+                    patience.failed(Setback { permanent: missing, kind, advice }, &error).await;
                 }
             }
         }
     }
 
-    async fn wait_for_store(&self, trouble: &mut Trouble, error: &ChainError) {
-        let (kind, advice) = match error {
-            ChainError::Store(error) if error.permanent => (
-                AlertKind::StoreFailed,
-                "check the bucket's name, the credentials and their permissions (list, get, put); it is tried again every minute, and nothing is lost",
-            ),
-            ChainError::Store(_) => (
-                AlertKind::StoreFailed,
-                "check that the store runs and can be reached; it is tried again for ever, and nothing is lost",
-            ),
-            ChainError::NotALink(_) => (
-                AlertKind::LedgerBroken,
-                "somebody wrote or changed an object in this folder; remove it if it is not the consumer's, else choose another S3_PREFIX",
-            ),
-        };
-        self.wait(trouble, error.is_permanent(), kind, error, advice).await;
-    }
-
-    async fn wait(
-        &self,
-        trouble: &mut Trouble,
-        permanent: bool,
-        kind: AlertKind,
-        error: &(dyn std::error::Error + Send + Sync + 'static),
-        advice: &str,
-    ) {
-        let verdict = trouble.failed(self.clock.since_boot(), permanent);
-        let causes = Causes(error).to_string();
-        warn!(place = self.place, error = causes, wait_ms = millis(verdict.wait), "failed, trying again");
-        if verdict.tell {
-            self.alerts.send(Alert::new(kind, &self.place, causes, advice));
-        }
-        sleep(verdict.wait).await;
-    }
-
-    fn end(&self, trouble: &mut Trouble) {
-        if let Some(lasted) = trouble.over(self.clock.since_boot()) {
-            info!(place = self.place, seconds = lasted.as_secs(), "works again");
-        }
+    fn patience(&self) -> Patience<'_> {
+        Patience::new(&self.alerts, &self.clock, &self.place)
     }
 
     fn log(&self, sealed: &Sealed, settled: Settled, took: Duration) {
@@ -234,4 +191,24 @@ impl Store {
             ),
         }
     }
+}
+
+/// What a failure of the chain means for people.
+const fn setback(error: &ChainError) -> Setback {
+    let permanent = error.is_permanent();
+    let (kind, advice) = match error {
+        ChainError::Store(_) if permanent => (
+            AlertKind::StoreFailed,
+            "check the bucket's name, the credentials and their permissions (list, get, put); it is tried again every minute, and nothing is lost",
+        ),
+        ChainError::Store(_) => (
+            AlertKind::StoreFailed,
+            "check that the store runs and can be reached; it is tried again for ever, and nothing is lost",
+        ),
+        ChainError::NotALink(_) => (
+            AlertKind::LedgerBroken,
+            "somebody wrote or changed an object in this folder; remove it if it is not the consumer's, else choose another S3_PREFIX",
+        ),
+    };
+    Setback { permanent, kind, advice }
 }
