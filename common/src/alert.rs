@@ -126,18 +126,6 @@ impl Alert {
         self
     }
 
-    /// What it is.
-    #[must_use]
-    pub const fn kind(&self) -> AlertKind {
-        self.kind
-    }
-
-    /// What happened.
-    #[must_use]
-    pub fn what(&self) -> &str {
-        &self.what
-    }
-
     /// The subject: 1 to 99 printable ASCII characters, as SNS wants fewer than 100.
     ///
     /// Source: Amazon SNS API Reference, Publish, Subject.

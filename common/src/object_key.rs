@@ -49,9 +49,6 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// The greatest number a name can hold: an offset is a signed 64-bit number, 19 digits.
-pub const GREATEST_NAME: i64 = i64::MAX;
-
 /// The folder of one topic's objects: `{prefix}{topic}/`.
 #[must_use]
 pub fn topic_folder(prefix: &Prefix, topic: &str) -> String {

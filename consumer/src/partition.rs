@@ -296,7 +296,8 @@ impl Reading {
             return;
         }
         let error = ReadError::OutOfRange { offset: from };
-        if self.trouble.failed(now, true).tell {
+        let verdict = self.trouble.failed(now, true);
+        if verdict.tell {
             let what =
                 format!("the log ends at {}, but everything below {from} was read already", bounds.end);
             let advice = "records were lost by the cluster (unclean leader election, or a restored backup); compare the log with the objects, then start with another S3_PREFIX and another group";
@@ -306,8 +307,8 @@ impl Reading {
                     .detail("log_end", bounds.end),
             );
         }
-        warn!(partition = self.progress.partition(), log_end = bounds.end, %error, "the log ends before what was read; trying again in a minute");
-        self.resume_at = Some(Instant::now() + Duration::from_secs(60));
+        warn!(partition = self.progress.partition(), log_end = bounds.end, %error, "the log ends before what was read, trying again");
+        self.resume_at = Some(Instant::now() + verdict.wait);
     }
 
     fn pause(&mut self, now: Duration, permanent: bool, error: &ReadError, advice: &str) {

@@ -107,6 +107,20 @@ pub enum Blame {
     Table,
 }
 
+impl Written {
+    /// Adds a row that was not stored; returns whether the rest need not be tried: it was not the row's fault, or
+    /// every one has failed so far.
+    fn is_hopeless_after(&mut self, error: TableError) -> bool {
+        let others_may_work = error.cause.blame() == Blame::Rows;
+        self.failed.push(error);
+        !others_may_work || self.is_hopeless()
+    }
+
+    fn is_hopeless(&self) -> bool {
+        self.rows + self.stale == 0 && self.failed.len() >= HOPELESS
+    }
+}
+
 impl Tables {
     /// The tables named `prices` and `coins`, where `config` says. Opens no connection.
     #[must_use]
@@ -148,9 +162,7 @@ impl Tables {
             match answer {
                 Ok(()) => written.rows += 1,
                 Err(error) => {
-                    let hopeless = error.cause.blame() != Blame::Rows;
-                    written.failed.push(error);
-                    if hopeless || is_hopeless(&written) {
+                    if written.is_hopeless_after(error) {
                         break;
                     }
                 }
@@ -210,9 +222,7 @@ impl Tables {
                 Ok(true) => written.rows += 1,
                 Ok(false) => written.stale += 1,
                 Err(error) => {
-                    let hopeless = error.cause.blame() != Blame::Rows;
-                    written.failed.push(error);
-                    if hopeless || is_hopeless(&written) {
+                    if written.is_hopeless_after(error) {
                         break;
                     }
                 }
@@ -311,10 +321,6 @@ fn to_resend(unprocessed: Option<HashMap<String, Vec<WriteRequest>>>, table: &st
     named.unwrap_or_else(|| requests.into_values().flatten().collect())
 }
 
-fn is_hopeless(written: &Written) -> bool {
-    written.rows + written.stale == 0 && written.failed.len() >= HOPELESS
-}
-
 fn code(item: &Item) -> String {
     item.get("code").and_then(|code| code.as_s().ok()).cloned().unwrap_or_default()
 }
@@ -370,9 +376,9 @@ mod tests {
             stale,
             failed: std::iter::repeat_with(refused).take(failed).collect(),
         };
-        assert!(!is_hopeless(&written(0, 0, 24)));
-        assert!(is_hopeless(&written(0, 0, 25)));
-        assert!(!is_hopeless(&written(1, 0, 25)));
-        assert!(!is_hopeless(&written(0, 1, 25)));
+        assert!(!written(0, 0, 24).is_hopeless());
+        assert!(written(0, 0, 25).is_hopeless());
+        assert!(!written(1, 0, 25).is_hopeless());
+        assert!(!written(0, 1, 25).is_hopeless());
     }
 }

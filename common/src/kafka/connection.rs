@@ -131,12 +131,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         Ok(connection)
     }
 
-    /// The broker's address, for messages.
-    #[must_use]
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
     /// Whether another call may be made.
     #[must_use]
     pub const fn is_usable(&self) -> bool {

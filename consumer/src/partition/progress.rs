@@ -274,12 +274,13 @@ impl Progress {
         let pressed = (pressed && self.open.records() > 0).then_some(Closed::Budget);
         let why = self.open.due(&self.setting.limits, now).or(closing).or(pressed)?;
         self.batches += 1;
-        // While records are pending, this batch ends before them.
-        let end = self.pending.front().map_or(self.position, |next| next.offset);
         let full = std::mem::replace(&mut self.open, OpenBatch::new(0, 0));
         let sealed = full.seal(format!("{}/{}", self.setting.process, self.batches), why, self.fetched_at);
         let to = sealed.metadata.to_offset;
-        debug_assert!(to <= end, "a batch ends where the next begins");
+        debug_assert!(
+            self.pending.front().is_none_or(|next| to <= next.offset),
+            "a batch ends before what is pending"
+        );
         self.open = OpenBatch::new(to, to);
         self.take(now);
         Some(sealed)
