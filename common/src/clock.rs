@@ -89,6 +89,13 @@ pub fn rfc3339_ms(ms: i64) -> String {
     rfc3339(DateTime::from_timestamp_millis(ms).unwrap_or(edge))
 }
 
+/// Milliseconds since the Unix epoch of an instant that [`rfc3339_ms`] wrote; `None` for any other text.
+#[must_use]
+pub fn ms_of_rfc3339(text: &str) -> Option<i64> {
+    let ms = text.parse::<DateTime<Utc>>().ok()?.timestamp_millis();
+    (rfc3339_ms(ms) == text).then_some(ms)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +106,22 @@ mod tests {
         assert_eq!(rfc3339_ms(-1), "1969-12-31T23:59:59.999Z");
         assert!(rfc3339_ms(i64::MAX).starts_with("+262142-"));
         assert!(rfc3339_ms(i64::MIN).starts_with("-262143-"));
+    }
+
+    #[test]
+    fn instants_are_read_back_and_nothing_else_is() {
+        for ms in [0, -1, 1_795_428_300_123, -62_135_596_800_001, 253_402_300_800_000] {
+            assert_eq!(ms_of_rfc3339(&rfc3339_ms(ms)), Some(ms));
+        }
+        for edge in [i64::MIN, i64::MAX] {
+            let text = rfc3339_ms(edge);
+            assert_eq!(ms_of_rfc3339(&text).map(rfc3339_ms), Some(text));
+        }
+        for other in
+            ["", "now", "1970-01-01T00:00:00Z", "1970-01-01T01:00:00.000+01:00", "1970-01-01 00:00:00.000Z"]
+        {
+            assert_eq!(ms_of_rfc3339(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -21,12 +21,16 @@
 //!    may cut differently, and still no record is lost or repeated, because only the winner's object exists
 //!    and the next one continues from its end.
 //!
-//! The group's committed offsets will be a hint beside it, never a second truth.
+//! The group's committed offsets will be a hint beside it, never a second truth; what stands beside an offset
+//! says which ledger it is about ([`commit`]).
 
 pub mod bucket;
 pub mod chain;
+pub mod commit;
 pub mod decide;
 pub mod manifest;
 pub mod metadata;
+mod number;
 pub mod s3;
+mod skip;
 pub mod tail;

@@ -2,53 +2,16 @@
 //!
 //! Names have no hyphens, which some stores refuse. Offsets are decimal numbers, ranges are half-open.
 
-use std::fmt;
-
 use coinduit_common::clock;
 
-use super::bucket::UserMetadata;
+use super::{bucket::UserMetadata, number};
+
+pub use super::skip::{Skip, SkipReason};
 
 /// The version of names, lines and metadata. A reader refuses another one.
 pub const FORMAT: &str = "1";
 /// How many skipped ranges one object's metadata holds; S3 takes 2 KB of metadata.
 pub const MOST_SKIPS: usize = 16;
-
-/// Why offsets were stepped over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SkipReason {
-    /// `AUTO_OFFSET_RESET` said where reading starts.
-    Reset,
-    /// The log no longer had them.
-    Retention,
-}
-
-impl SkipReason {
-    /// The word in the metadata.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Reset => "reset",
-            Self::Retention => "retention",
-        }
-    }
-}
-
-/// Offsets `from..to` were stepped over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Skip {
-    /// The first of them.
-    pub from: i64,
-    /// The offset after the last of them.
-    pub to: i64,
-    /// Why.
-    pub reason: SkipReason,
-}
-
-impl fmt::Display for Skip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}:{}", self.from, self.to, self.reason.name())
-    }
-}
 
 /// Why an object was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +24,8 @@ pub enum Closed {
     Age,
     /// `MEMORY_BUDGET` was used up.
     Budget,
+    /// The partition was given to another member of the group.
+    Revoked,
     /// `--exit-at-end`: the end was reached.
     End,
     /// The process was told to stop.
@@ -70,6 +35,17 @@ pub enum Closed {
 }
 
 impl Closed {
+    const ALL: [Self; 8] = [
+        Self::Records,
+        Self::Bytes,
+        Self::Age,
+        Self::Budget,
+        Self::Revoked,
+        Self::End,
+        Self::Shutdown,
+        Self::Skips,
+    ];
+
     /// The word in metadata and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -78,6 +54,7 @@ impl Closed {
             Self::Bytes => "bytes",
             Self::Age => "age",
             Self::Budget => "budget",
+            Self::Revoked => "revoked",
             Self::End => "end",
             Self::Shutdown => "shutdown",
             Self::Skips => "skips",
@@ -140,10 +117,35 @@ impl ObjectMetadata {
             set("lasttimestamp", clock::rfc3339_ms(stored.last_timestamp_ms));
         }
         if !self.skipped.is_empty() {
-            let ranges: Vec<String> = self.skipped.iter().map(ToString::to_string).collect();
-            set("skipped", ranges.join(","));
+            set("skipped", Skip::list(&self.skipped));
         }
         out
+    }
+
+    /// Reads back all that [`ObjectMetadata::to_user_metadata`] wrote, of the object at `key`, whose name is
+    /// `from`. What the numbers say of each other and of the log is for the reader to judge. Names that this
+    /// version does not know are passed over.
+    ///
+    /// # Errors
+    /// [`NotALink`] as from [`Link::read`]; also where anything is missing or not written as it is here.
+    pub fn read(key: &str, from: i64, metadata: &UserMetadata) -> Result<Self, NotALink> {
+        let link = Link::read(key, from, metadata)?;
+        let entries = Entries { key, metadata };
+        let skipped = entries.get("skipped").map(|text| {
+            Skip::read_list(text).map_err(|problem| entries.wrong(format!("its skipped is wrong: {problem}")))
+        });
+        Ok(Self {
+            from_offset: from,
+            to_offset: link.to_offset,
+            stored: entries.stored()?,
+            records: entries.count("records")?,
+            quarantined: entries.count("quarantined")?,
+            skipped: skipped.transpose()?.unwrap_or_default(),
+            writer: link.writer,
+            closed: entries.read("closed", "a reason for closing it", |text| {
+                Closed::ALL.into_iter().find(|closed| closed.name() == text)
+            })?,
+        })
     }
 }
 
@@ -172,26 +174,70 @@ impl Link {
     /// # Errors
     /// [`NotALink`] where it says nothing, another format, another name, or an end before its beginning.
     pub fn read(key: &str, from: i64, metadata: &UserMetadata) -> Result<Self, NotALink> {
-        let wrong = |problem: String| NotALink { key: key.to_owned(), problem };
-        let text = |name: &str| {
-            metadata.get(name).map(String::as_str).ok_or_else(|| wrong(format!("its metadata has no {name}")))
-        };
-        let offset = |name: &str| {
-            let value = text(name)?;
-            value.parse::<i64>().map_err(|_| wrong(format!("its {name} is {value:?}, not an offset")))
-        };
-        let format = text("format")?;
+        let entries = Entries { key, metadata };
+        let format = entries.text("format")?;
         if format != FORMAT {
-            return Err(wrong(format!("its format is {format:?}, this version writes {FORMAT:?}")));
+            return Err(entries.wrong(format!("its format is {format:?}, this version writes {FORMAT:?}")));
         }
-        let (named, to_offset) = (offset("fromoffset")?, offset("tooffset")?);
+        let (named, to_offset) = (entries.offset("fromoffset")?, entries.offset("tooffset")?);
         if named != from {
-            return Err(wrong(format!("its fromoffset is {named}, its name says {from}")));
+            return Err(entries.wrong(format!("its fromoffset is {named}, its name says {from}")));
         }
         if to_offset <= from {
-            return Err(wrong(format!("it ends at {to_offset}, where it begins or before")));
+            return Err(entries.wrong(format!("it ends at {to_offset}, where it begins or before")));
         }
-        Ok(Self { to_offset, writer: text("writer")?.to_owned() })
+        Ok(Self { to_offset, writer: entries.text("writer")?.to_owned() })
+    }
+}
+
+/// The metadata of the object at `key`, to be read value by value.
+struct Entries<'a> {
+    key: &'a str,
+    metadata: &'a UserMetadata,
+}
+
+impl<'a> Entries<'a> {
+    fn wrong(&self, problem: String) -> NotALink {
+        NotALink { key: self.key.to_owned(), problem }
+    }
+
+    fn get(&self, name: &str) -> Option<&'a str> {
+        self.metadata.get(name).map(String::as_str)
+    }
+
+    fn text(&self, name: &str) -> Result<&'a str, NotALink> {
+        self.get(name).ok_or_else(|| self.wrong(format!("its metadata has no {name}")))
+    }
+
+    fn read<T>(&self, name: &str, what: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<T, NotALink> {
+        let value = self.text(name)?;
+        read(value).ok_or_else(|| self.wrong(format!("its {name} is {value:?}, not {what}")))
+    }
+
+    fn offset(&self, name: &str) -> Result<i64, NotALink> {
+        self.read(name, "an offset", number::offset)
+    }
+
+    fn count(&self, name: &str) -> Result<u64, NotALink> {
+        self.read(name, "a count", number::count)
+    }
+
+    fn time(&self, name: &str) -> Result<i64, NotALink> {
+        self.read(name, "a time", clock::ms_of_rfc3339)
+    }
+
+    /// All four values, or none.
+    fn stored(&self) -> Result<Option<Stored>, NotALink> {
+        let names = ["firstoffset", "lastoffset", "firsttimestamp", "lasttimestamp"];
+        if names.iter().all(|name| self.get(name).is_none()) {
+            return Ok(None);
+        }
+        Ok(Some(Stored {
+            first_offset: self.offset("firstoffset")?,
+            last_offset: self.offset("lastoffset")?,
+            first_timestamp_ms: self.time("firsttimestamp")?,
+            last_timestamp_ms: self.time("lasttimestamp")?,
+        }))
     }
 }
 
@@ -200,6 +246,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ledger::skip;
 
     fn metadata() -> ObjectMetadata {
         ObjectMetadata {
@@ -280,8 +327,41 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_missing_or_differs_is_named() {
+        let whole = metadata().to_user_metadata();
+        let problem = |name: &str, value: Option<&str>| {
+            let mut changed = whole.clone();
+            match value {
+                Some(value) => drop(changed.insert(name.to_owned(), value.to_owned())),
+                None => drop(changed.remove(name)),
+            }
+            ObjectMetadata::read("k", 20, &changed).unwrap_err().to_string()
+        };
+        for name in whole.keys().filter(|name| *name != "skipped") {
+            assert!(problem(name, None).contains(&format!("has no {name}")), "{name}");
+        }
+        for (name, value) in [
+            ("records", "-1"),
+            ("records", "+1"),
+            ("quarantined", "02"),
+            ("firstoffset", "-1"),
+            ("lastoffset", ""),
+            ("firsttimestamp", "1970-01-01"),
+            ("lasttimestamp", "2026-11-23T10:05:00+00:00"),
+            ("closed", "tired"),
+            ("skipped", ""),
+            ("skipped", "20-50:boredom"),
+        ] {
+            assert!(problem(name, Some(value)).contains(&format!("its {name} is")), "{name}={value}");
+        }
+        let mut more = whole.clone();
+        more.insert("weather".to_owned(), "bad".to_owned());
+        assert_eq!(ObjectMetadata::read("k", 20, &more), Ok(metadata()));
+    }
+
+    #[test]
     fn the_largest_metadata_fits_into_2_kb() {
-        let widest = Skip { from: i64::MAX - 1, to: i64::MAX, reason: SkipReason::Retention };
+        let widest = Skip { from: i64::MAX - 1, to: i64::MAX, reason: SkipReason::ForeignCommit };
         let stored = Stored {
             first_offset: i64::MAX,
             last_offset: i64::MAX,
@@ -299,11 +379,47 @@ mod tests {
         assert!(size < 2048, "{size}");
     }
 
+    fn any_stored() -> impl Strategy<Value = Stored> {
+        // Years up to 9999, as far as an instant is held exactly.
+        let time = || -62_135_596_800_000i64..253_402_300_800_000;
+        (0..=i64::MAX, 0..=i64::MAX, time(), time()).prop_map(|(first, last, first_ms, last_ms)| Stored {
+            first_offset: first,
+            last_offset: last,
+            first_timestamp_ms: first_ms,
+            last_timestamp_ms: last_ms,
+        })
+    }
+
     proptest! {
         #[test]
         fn a_link_is_read_back(from in 0i64..1 << 60, length in 1i64..1 << 30) {
             let written = ObjectMetadata { from_offset: from, to_offset: from + length, ..metadata() };
             prop_assert_eq!(Link::read("k", from, &written.to_user_metadata()).unwrap().to_offset, from + length);
+        }
+
+        #[test]
+        fn everything_is_read_back(
+            from in 0i64..1 << 60,
+            length in 1i64..1 << 30,
+            stored in prop::option::of(any_stored()),
+            records: u64,
+            quarantined: u64,
+            skipped in skip::tests::any_list(MOST_SKIPS),
+            writer in "[ -~]{1,60}",
+            closed in prop::sample::select(Closed::ALL.to_vec()),
+        ) {
+            let to_offset = from + length;
+            let written = ObjectMetadata { from_offset: from, to_offset, stored, records, quarantined, skipped, writer, closed };
+            prop_assert_eq!(ObjectMetadata::read("k", from, &written.to_user_metadata()), Ok(written));
+        }
+
+        #[test]
+        fn any_values_can_be_read(name in prop::sample::select(metadata().to_user_metadata().into_keys().collect::<Vec<_>>()), value in "\\PC*") {
+            let mut changed = metadata().to_user_metadata();
+            changed.insert(name, value);
+            if let Ok(read) = ObjectMetadata::read("k", 20, &changed) {
+                prop_assert_eq!(read.to_user_metadata(), changed);
+            }
         }
     }
 }
