@@ -37,6 +37,18 @@ impl RetryPolicy {
     pub fn wait(&self, failed: u32) -> Duration {
         self.limit(failed).mul_f64(rand::rng().random_range(0.1..=1.0))
     }
+
+    /// The same spread, taken from the nanoseconds of `now`: for code that decides and must decide alike when it is
+    /// asked alike.
+    #[must_use]
+    pub fn wait_at(&self, failed: u32, now: Duration) -> Duration {
+        // SplitMix64's finalizer: neighbouring instants get waits that have nothing to do with each other.
+        let mut mixed = u64::from(now.subsec_nanos()) ^ (now.as_secs() << 30) ^ u64::from(failed);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let thousandths = u32::try_from((mixed ^ (mixed >> 31)) % 901).unwrap_or(0) + 100;
+        self.limit(failed) * thousandths / 1000
+    }
 }
 
 /// What one attempt came to.
@@ -102,6 +114,18 @@ mod tests {
 
     const POLICY: RetryPolicy =
         RetryPolicy { first: Duration::from_millis(100), most: Duration::from_secs(2) };
+
+    #[test]
+    fn waits_by_the_clock_are_spread_and_repeatable() {
+        let waits: std::collections::BTreeSet<Duration> =
+            (0..1000).map(|n| POLICY.wait_at(2, Duration::from_nanos(n))).collect();
+        assert!(waits.len() > 400, "{}", waits.len());
+        assert!(
+            *waits.first().unwrap() >= Duration::from_millis(20)
+                && *waits.last().unwrap() <= Duration::from_millis(200)
+        );
+        assert_eq!(POLICY.wait_at(3, Duration::from_secs(7)), POLICY.wait_at(3, Duration::from_secs(7)));
+    }
 
     #[test]
     fn waits_double_up_to_a_limit_and_keep_their_distance() {

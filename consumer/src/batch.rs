@@ -47,6 +47,7 @@ pub struct OpenBatch {
     lines: Lines,
     records: u64,
     quarantined: u64,
+    quarantined_ahead: u64,
     stored: Option<Stored>,
     skipped: Vec<Skip>,
     opened_at: Option<Duration>,
@@ -54,15 +55,17 @@ pub struct OpenBatch {
 }
 
 impl OpenBatch {
-    /// An empty batch that continues from `tail`, and whose next offset is `to`.
+    /// An empty batch that continues from `tail`, and whose next offset is `to`; of what lies between, so many
+    /// records were quarantined.
     #[must_use]
-    pub const fn new(tail: i64, to: i64) -> Self {
+    pub const fn new(tail: i64, to: i64, quarantined: u64) -> Self {
         Self {
             from: tail,
             to,
             lines: Lines::new(),
             records: 0,
-            quarantined: 0,
+            quarantined,
+            quarantined_ahead: quarantined,
             stored: None,
             skipped: Vec::new(),
             opened_at: None,
@@ -95,6 +98,7 @@ impl OpenBatch {
             }
             Err(reason) => {
                 self.quarantined += 1;
+                self.quarantined_ahead += u64::from(self.stored.is_none());
                 self.to = record.offset + 1;
                 return Taken::Quarantine(reason);
             }
@@ -123,16 +127,20 @@ impl OpenBatch {
         self.to = self.to.max(to);
     }
 
-    /// Steps over offsets that are recorded as skipped.
-    pub fn skip(&mut self, skip: Skip) {
+    /// Steps over offsets that are recorded as skipped. A batch that is full takes none: `false`.
+    pub fn skip(&mut self, skip: Skip) -> bool {
+        if self.full.is_some() {
+            return false;
+        }
         match self.skipped.last_mut() {
             Some(last) if last.to == skip.from && last.reason == skip.reason => last.to = skip.to,
             _ => self.skipped.push(skip),
         }
         self.to = self.to.max(skip.to);
         if self.skipped.len() >= MOST_SKIPS {
-            self.full.get_or_insert(Closed::Skips);
+            self.full = Some(Closed::Skips);
         }
+        true
     }
 
     /// The reason to close it now, if there is one: it is full, or its oldest record has reached the age.
@@ -153,6 +161,24 @@ impl OpenBatch {
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.full.is_some()
+    }
+
+    /// What it steps over, ascending.
+    #[must_use]
+    pub fn skipped(&self) -> &[Skip] {
+        &self.skipped
+    }
+
+    /// The offset of its first line.
+    #[must_use]
+    pub fn first_offset(&self) -> Option<i64> {
+        self.stored.map(|stored| stored.first_offset)
+    }
+
+    /// How many records were quarantined before its first line.
+    #[must_use]
+    pub const fn quarantined_ahead(&self) -> u64 {
+        self.quarantined_ahead
     }
 
     /// How many lines it has.
@@ -181,7 +207,13 @@ impl OpenBatch {
             writer,
             closed,
         };
-        Sealed { metadata, held_bytes: self.lines.held_bytes(), body: self.lines.into_body(), fetched_at }
+        Sealed {
+            metadata,
+            quarantined_ahead: self.quarantined_ahead,
+            held_bytes: self.lines.held_bytes(),
+            body: self.lines.into_body(),
+            fetched_at,
+        }
     }
 }
 
@@ -190,6 +222,8 @@ impl OpenBatch {
 pub struct Sealed {
     /// What is said of it; its name is `metadata.from_offset`.
     pub metadata: ObjectMetadata,
+    /// How many of its quarantined records come before its first line.
+    pub quarantined_ahead: u64,
     /// Its lines.
     pub body: Body,
     /// When its last record came: the topic's id must be confirmed later than this.
@@ -240,7 +274,7 @@ mod tests {
 
     #[test]
     fn it_is_full_at_its_records() {
-        let mut batch = OpenBatch::new(5, 5);
+        let mut batch = OpenBatch::new(5, 5, 0);
         for offset in 7..10 {
             assert_eq!(take(&mut batch, &record(offset, "{}"), at(0)), Taken::Line);
         }
@@ -258,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_line_that_does_not_fit_stays_for_the_next() {
-        let mut batch = OpenBatch::new(0, 0);
+        let mut batch = OpenBatch::new(0, 0, 0);
         assert_eq!(take(&mut batch, &record(0, "{}"), at(0)), Taken::Line);
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(1000));
         assert_eq!(take(&mut batch, &record(1, &long), at(0)), Taken::Full);
@@ -268,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_line_longer_than_the_limit_is_an_object_of_its_own() {
-        let mut batch = OpenBatch::new(0, 0);
+        let mut batch = OpenBatch::new(0, 0, 0);
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(1000));
         assert_eq!(take(&mut batch, &record(0, &long), at(0)), Taken::Line);
         assert_eq!(batch.due(&LIMITS, at(0)), Some(Closed::Bytes));
@@ -277,7 +311,7 @@ mod tests {
 
     #[test]
     fn age_counts_from_the_first_record_and_needs_no_other() {
-        let mut batch = OpenBatch::new(0, 0);
+        let mut batch = OpenBatch::new(0, 0, 0);
         assert_eq!((batch.due(&LIMITS, at(1_000)), batch.due_at(&LIMITS)), (None, None));
         take(&mut batch, &record(0, "{}"), at(1_000));
         take(&mut batch, &record(1, "{}"), at(1_050));
@@ -287,7 +321,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_line_is_counted_and_stepped_over() {
-        let mut batch = OpenBatch::new(0, 0);
+        let mut batch = OpenBatch::new(0, 0, 0);
         assert_eq!(
             take(&mut batch, &record(0, "nonsense"), at(0)),
             Taken::Quarantine(line::append(&mut Vec::new(), Some(b"nonsense"), None).unwrap_err())
@@ -301,13 +335,14 @@ mod tests {
     #[test]
     fn neighbouring_skips_become_one_and_sixteen_fill_it() {
         let skip = |from, to| Skip { from, to, reason: SkipReason::Retention };
-        let mut batch = OpenBatch::new(0, 0);
+        let mut batch = OpenBatch::new(0, 0, 0);
         batch.skip(skip(0, 10));
         batch.skip(skip(10, 20));
         assert!(!batch.is_full());
         for n in 3..18 {
-            batch.skip(skip(n * 10, n * 10 + 5));
+            assert!(batch.skip(skip(n * 10, n * 10 + 5)), "{n}");
         }
+        assert!(!batch.skip(skip(200, 300)), "more go into the next");
         assert_eq!(batch.due(&LIMITS, at(0)), Some(Closed::Skips));
         let sealed = batch.seal(String::new(), Closed::Skips, at(0)).metadata;
         assert_eq!(

@@ -12,7 +12,7 @@ use coinduit_common::{
     telemetry::LogSettings,
 };
 
-use crate::batch::Limits;
+use crate::{batch::Limits, ledger::resume::Reset};
 
 /// Reads a Kafka topic and writes it to S3 as newline JSON objects, each record exactly once.
 #[derive(Debug, Parser)]
@@ -51,16 +51,22 @@ pub struct Args {
     #[command(flatten)]
     kafka: KafkaArgs,
 
-    /// Consumer group; not used yet: this version reads all partitions by itself [default: coinduit]
+    /// Consumer group: its members share the partitions [default: coinduit]
     #[arg(long, env = "KAFKA_GROUP_ID", value_name = "NAME", help_heading = "Kafka")]
     kafka_group_id: Option<String>,
+    /// A name of this member's own, which lets it come back without a rebalance; never two at once [default: none]
+    #[arg(long, env = "KAFKA_GROUP_INSTANCE_ID", value_name = "NAME", help_heading = "Kafka")]
+    kafka_group_instance_id: Option<String>,
+    /// The group takes a member for dead after so long; brokers allow 6s to 30m [default: 45s]
+    #[arg(long, env = "KAFKA_SESSION_TIMEOUT", value_name = "DURATION", help_heading = "Kafka")]
+    kafka_session_timeout: Option<String>,
     /// Which client reads: auto or rskafka, which are the same so far [default: auto]
     #[arg(long, env = "KAFKA_READER", value_name = "READER", help_heading = "Kafka")]
     kafka_reader: Option<String>,
     /// read_uncommitted; this version does not filter aborted transactions [default: read_uncommitted]
     #[arg(long, env = "KAFKA_ISOLATION_LEVEL", value_name = "LEVEL", help_heading = "Kafka")]
     kafka_isolation_level: Option<String>,
-    /// Where to begin without objects: earliest [default: earliest]
+    /// Where to begin where neither objects nor commits are: earliest, latest or error [default: earliest]
     #[arg(long, env = "AUTO_OFFSET_RESET", value_name = "WHERE", help_heading = "Kafka")]
     auto_offset_reset: Option<String>,
 
@@ -108,8 +114,14 @@ pub struct Args {
 pub struct Config {
     /// Where records come from.
     pub kafka: KafkaSettings,
-    /// The group's name, if the operator gave one.
-    pub group_id: Option<String>,
+    /// The group's name.
+    pub group_id: String,
+    /// The static member's name, if it is one.
+    pub instance_id: Option<String>,
+    /// The group takes a member for dead after so long.
+    pub session_timeout: Duration,
+    /// Where to begin where neither objects nor commits are.
+    pub reset: Reset,
     /// Where objects go.
     pub bucket: String,
     /// Before every key.
@@ -157,7 +169,6 @@ impl Config {
             &["read_uncommitted"],
             &["read_committed"],
         );
-        only(&mut faults, "AUTO_OFFSET_RESET", &args.auto_offset_reset, &["earliest"], &["latest", "error"]);
         only(&mut faults, "OBJECT_LAYOUT", &args.object_layout, &["log"], &["record"]);
         only(&mut faults, "COMPRESSION", &args.compression, &["none"], &["gzip", "zstd"]);
         let limits = Limits {
@@ -191,7 +202,30 @@ impl Config {
         }
         let config = Self {
             kafka: args.kafka.read("coinduit-consumer", &mut faults),
-            group_id: given(args.kafka_group_id.as_deref()).map(ToOwned::to_owned),
+            group_id: faults.read(
+                "KAFKA_GROUP_ID",
+                args.kafka_group_id.as_deref(),
+                "coinduit".to_owned(),
+                name,
+            ),
+            instance_id: faults.read(
+                "KAFKA_GROUP_INSTANCE_ID",
+                args.kafka_group_instance_id.as_deref(),
+                None,
+                |text| name(text).map(Some),
+            ),
+            session_timeout: faults.read(
+                "KAFKA_SESSION_TIMEOUT",
+                args.kafka_session_timeout.as_deref(),
+                Duration::from_secs(45),
+                session_timeout,
+            ),
+            reset: faults.read(
+                "AUTO_OFFSET_RESET",
+                args.auto_offset_reset.as_deref(),
+                Reset::Earliest,
+                reset,
+            ),
             bucket: bucket.unwrap_or_default(),
             prefix: faults.read("S3_PREFIX", args.s3_prefix.as_deref(), Prefix::default(), Prefix::new),
             limits,
@@ -215,6 +249,34 @@ impl Config {
             log: LogSettings::from_env(env, &mut faults),
         };
         faults.into_result(config)
+    }
+}
+
+/// A group's or a member's name: what Kafka takes for both.
+fn name(text: &str) -> Result<String, String> {
+    if text.len() <= 249 && !text.chars().any(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err("write at most 249 characters, none of them a control character".to_owned())
+    }
+}
+
+fn session_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = config::duration(text)?;
+    let most = Duration::from_millis(i32::MAX.unsigned_abs().into());
+    if timeout >= Duration::from_secs(1) && timeout <= most {
+        Ok(timeout)
+    } else {
+        Err("write 1s or more; brokers allow 6s to 30m unless they are configured otherwise".to_owned())
+    }
+}
+
+fn reset(text: &str) -> Result<Reset, String> {
+    match text {
+        "earliest" => Ok(Reset::Earliest),
+        "latest" => Ok(Reset::Latest),
+        "error" => Ok(Reset::Error),
+        _ => Err("write earliest, latest or error".to_owned()),
     }
 }
 
@@ -249,6 +311,10 @@ mod tests {
             (config.kafka.topic.as_str(), config.kafka.client_id.as_str(), config.prefix.as_str()),
             ("crypto_prices", "coinduit-consumer", "")
         );
+        assert_eq!(
+            (config.group_id.as_str(), config.instance_id, config.session_timeout, config.reset),
+            ("coinduit", None, Duration::from_secs(45), Reset::Earliest)
+        );
     }
 
     #[test]
@@ -256,7 +322,9 @@ mod tests {
         let args = Args {
             max_object_age: own("60"),
             max_object_bytes: own("128MiB"),
-            auto_offset_reset: own("latest"),
+            auto_offset_reset: own("newest"),
+            kafka_session_timeout: own("100ms"),
+            kafka_isolation_level: own("read_committed"),
             compression: own("brotli"),
             s3_prefix: own("/a"),
             sns_topic_arn: own("alerts"),
@@ -274,7 +342,7 @@ mod tests {
         ] {
             assert!(text.contains(name), "{name} is missing in {text}");
         }
-        assert!(text.contains("this version has earliest only"), "{text}");
+        assert!(text.contains("this version has read_uncommitted only"), "{text}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use coinduit_common::{alert::AlertKind, exit::Exit};
 
-use crate::{identity::IdentityError, ownership::OwnershipError};
+use crate::{group::member::GroupError, identity::IdentityError, ownership::OwnershipError};
 
 /// Nothing that is tried again can help.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,9 @@ pub enum Fatal {
     /// The folder in the bucket is not this topic's, or the store can't be used.
     #[error(transparent)]
     Ownership(OwnershipError),
+    /// The group can't be joined, or somebody else has this member's name.
+    #[error(transparent)]
+    Group(GroupError),
 }
 
 impl Fatal {
@@ -22,6 +25,7 @@ impl Fatal {
         match self {
             Self::TopicRecreated(_) => AlertKind::TopicChanged,
             Self::Ownership(_) => AlertKind::LedgerBroken,
+            Self::Group(_) => AlertKind::KafkaFailed,
         }
     }
 }

@@ -52,6 +52,12 @@ pub enum IdentityError {
 /// Knows whether a topic is still the same; the cluster, or what a test says.
 #[async_trait]
 pub trait Confirm: Send + Sync {
+    /// What the topic is now. The first answer is what all later ones are compared with.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    async fn describe(&self) -> Result<Topic, IdentityError>;
+
     /// Makes sure that the topic was still the same at some time later than `after` (since boot).
     ///
     /// # Errors
@@ -80,14 +86,6 @@ impl Identity {
     #[must_use]
     pub fn new(settings: KafkaSettings, clock: Clock) -> Self {
         Self { settings, clock, state: Mutex::default() }
-    }
-
-    /// What the topic is now. The first answer is what all later ones are compared with.
-    ///
-    /// # Errors
-    /// [`IdentityError`].
-    pub async fn describe(&self) -> Result<Topic, IdentityError> {
-        self.ask(&mut *self.state.lock().await).await
     }
 
     async fn ask(&self, state: &mut State) -> Result<Topic, IdentityError> {
@@ -124,6 +122,10 @@ impl Identity {
 
 #[async_trait]
 impl Confirm for Identity {
+    async fn describe(&self) -> Result<Topic, IdentityError> {
+        self.ask(&mut *self.state.lock().await).await
+    }
+
     async fn confirm(&self, after: Duration) -> Result<(), IdentityError> {
         let mut state = self.state.lock().await;
         if state.confirmed.is_some_and(|confirmed| confirmed > after) {

@@ -5,8 +5,8 @@
 //!                        \--quarantine--> S3
 //! ```
 //!
-//! [`ledger`] carries the argument why nothing is lost or repeated; [`service`] owns the tasks; one
-//! [`partition`] is one task.
+//! [`ledger`] carries the argument why nothing is lost or repeated; [`group`] shares partitions with other consumers;
+//! [`service`] owns the tasks; one [`partition`] is one task.
 
 use std::sync::Arc;
 
@@ -21,12 +21,14 @@ pub mod batch;
 pub mod budget;
 pub mod config;
 pub mod error;
+pub mod group;
 pub mod identity;
 pub mod ledger;
 pub mod lines;
 pub mod ownership;
 pub mod partition;
 pub mod patience;
+mod pending;
 pub mod quarantine;
 pub mod reader;
 pub mod service;
@@ -36,8 +38,12 @@ pub mod trouble;
 
 use config::Config;
 use error::ConsumerError;
+use group::coordinator::KafkaCoordinator;
+use identity::{Confirm, Identity};
 use ledger::s3::S3Bucket;
-use service::Service;
+use reader::rskafka::Readers;
+use service::{Parts, Service};
+use uuid::Uuid;
 
 /// How long alerts get to leave when the process ends.
 const LAST_ALERTS: std::time::Duration = std::time::Duration::from_secs(3);
@@ -50,10 +56,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     for warning in config.aws.warnings() {
         warn!("{warning}");
     }
-    if let Some(group) = &config.group_id {
-        warn!(group, "this version reads all partitions by itself; KAFKA_GROUP_ID is not used");
-    }
-    info!(brokers = %config.kafka.bootstrap, topic = config.kafka.topic, bucket = config.bucket, prefix = config.prefix.as_str(), reader = "rskafka", "consumer starts");
+    info!(brokers = %config.kafka.bootstrap, topic = config.kafka.topic, group = config.group_id, bucket = config.bucket, prefix = config.prefix.as_str(), reader = "rskafka", "consumer starts");
     let aws = Aws::new(config.aws.clone()).await;
     let client = aws
         .s3(&config.bucket)
@@ -62,9 +65,20 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         Some(arn) => Alerts::start("consumer", Clock::System, SnsSender::new(&aws, arn.clone())),
         None => Alerts::logged_only(),
     };
-    let result = Service::new(config, Arc::new(S3Bucket::new(client)), alerts.clone(), Clock::System)
-        .run(shutdown)
-        .await;
+    let topic: Arc<dyn Confirm> = Arc::new(Identity::new(config.kafka.clone(), Clock::System));
+    let readers = Readers::new(config.kafka.clone(), Arc::clone(&topic), Clock::System);
+    let coordinator =
+        KafkaCoordinator::new(config.kafka.clone(), config.group_id.clone(), config.session_timeout);
+    let parts = Parts {
+        bucket: Arc::new(S3Bucket::new(client)),
+        topic,
+        readers: Arc::new(readers),
+        coordinator: Arc::new(coordinator),
+        alerts: alerts.clone(),
+        clock: Clock::System,
+        process: Uuid::new_v4().to_string().into(),
+    };
+    let result = Service::new(config, parts).run(shutdown).await;
     alerts.flush(LAST_ALERTS).await;
     result
 }

@@ -48,7 +48,8 @@ pub enum OwnershipError {
     },
 }
 
-/// Claims `topic`'s folder below `prefix` for what `manifest` says, or finds it claimed for just that.
+/// Claims `topic`'s folder below `prefix` for what `manifest` says, or finds it claimed for just that. Returns what
+/// the file says.
 ///
 /// # Errors
 /// [`OwnershipError::Store`] may pass; anything else needs a person.
@@ -57,7 +58,7 @@ pub async fn claim(
     prefix: &Prefix,
     topic: &str,
     manifest: &Manifest,
-) -> Result<(), OwnershipError> {
+) -> Result<Manifest, OwnershipError> {
     let key = object_key::manifest(prefix, topic);
     let object = |body: Vec<u8>| NewObject {
         key: key.clone(),
@@ -94,10 +95,11 @@ pub async fn claim(
         }
         .into());
     };
-    manifest.check(&stored).map_err(|problem| OwnershipError::Other { key: key.clone(), problem })?;
+    let claimed =
+        manifest.check(&stored).map_err(|problem| OwnershipError::Other { key: key.clone(), problem })?;
     // The same bytes, so that a store that does overwrite changes nothing.
     match bucket.create(&object(stored.to_vec())).await? {
-        CreateAnswer::Exists => Ok(()),
+        CreateAnswer::Exists => Ok(claimed),
         CreateAnswer::Created => Err(OwnershipError::IgnoresConditions { key }),
     }
 }
@@ -114,10 +116,11 @@ mod tests {
             topic_id: topic_id.to_owned(),
             layout: "log".to_owned(),
             compression: "none".to_owned(),
+            partitions: None,
         }
     }
 
-    async fn claim_as(bucket: &MemoryBucket, topic_id: &str) -> Result<(), OwnershipError> {
+    async fn claim_as(bucket: &MemoryBucket, topic_id: &str) -> Result<Manifest, OwnershipError> {
         claim(bucket, &Prefix::default(), "t", &manifest(topic_id)).await
     }
 

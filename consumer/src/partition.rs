@@ -1,12 +1,14 @@
-//! One partition's task: fetches, does the work that [`progress`] asks for, and tries again for ever.
+//! One partition's task, from its assignment to its end: fetches, does the work that [`progress`] asks for, and tries
+//! again for ever.
 //!
 //! ```text
 //!            +--fetch--> reader --+
 //! Progress --+                    +--> Progress   (both at the same time, each at most once)
 //!            +--work---> chain ---+
+//!            \--commit point--> board
 //! ```
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use coinduit_common::{
     alert::{Alert, AlertKind, Alerts},
@@ -22,12 +24,19 @@ use tracing::{debug, info, warn};
 use crate::{
     budget::Share,
     error::Fatal,
+    group::{board::Place, lease::Lease},
     identity::{Confirm, IdentityError},
-    ledger::{chain::Chain, metadata::Closed},
+    ledger::{
+        chain::Chain,
+        metadata::Closed,
+        misreading::Misreading,
+        resume::{Committed, Reset},
+    },
     partition::{
         progress::{Progress, Setting, Settled},
-        store::{Located, Store, perform},
+        store::{Known, Located, Store, perform},
     },
+    pending::{Pending, done},
     reader::{Bounds, Fetched, PartitionReader, ReadError},
     trouble::Trouble,
 };
@@ -58,8 +67,18 @@ pub struct PartitionTask {
     pub alerts: Alerts,
     /// The memory it may use.
     pub share: Share,
-    /// Becomes true when the process is to stop.
-    pub stop: watch::Receiver<bool>,
+    /// What the group knows of it.
+    pub committed: Committed,
+    /// Where to begin when nobody knows.
+    pub reset: Reset,
+    /// The partition is younger than the ledger: all of it is wanted.
+    pub appeared_later: bool,
+    /// Where it says what the group shall know.
+    pub place: Place,
+    /// The membership that puts need.
+    pub lease: Arc<Lease>,
+    /// Says why to stop, when it is time to: store what is held, and end.
+    pub stop: watch::Receiver<Option<Closed>>,
     /// End at the log's end as it is now.
     pub exit_at_end: bool,
 }
@@ -71,48 +90,62 @@ impl std::fmt::Debug for PartitionTask {
 }
 
 impl PartitionTask {
-    /// Reads and stores until it is told to stop, or the end is reached.
+    /// Reads and stores until it is told to stop, or the end is reached. All that is handled then is committed.
     ///
     /// # Errors
     /// [`Fatal`] where no attempt can help and the process has to end.
     pub async fn run(self) -> Result<(), Fatal> {
-        let Self { setting, mut reader, chain, identity, clock, alerts, share, mut stop, exit_at_end } = self;
-        let store = Store {
-            place: format!("{}/{}", setting.topic, setting.partition),
-            chain,
-            identity,
-            alerts,
-            clock,
-        };
+        let Self { setting, mut reader, chain, identity, clock, alerts, share, .. } = self;
+        let Self { committed, reset, appeared_later, place, lease, mut stop, exit_at_end, .. } = self;
+        let topic_partition = format!("{}/{}", setting.topic, setting.partition);
+        let store = Store { place: topic_partition, chain, identity, lease, alerts, clock };
+        let is_first = !matches!(committed, Committed::Ours { .. });
+        let known = Known { committed, reset, appeared_later };
         let located = tokio::select! {
-            located = store.locate(&mut *reader) => located,
-            () = stopped(&mut stop) => return Ok(()),
+            biased;
+            _ = stopped(&mut stop) => return Ok(()),
+            located = store.locate(&mut *reader, known) => located,
         };
-        let Located { tail, bounds } = located;
-        // Without objects, reading starts where the log does: AUTO_OFFSET_RESET=earliest.
-        let start = tail.unwrap_or(bounds.start);
-        let tail = tail.unwrap_or(0);
-        info!(partition = setting.partition, tail, start, end = bounds.end, "reading");
-        let progress = Progress::new(setting, tail, start, exit_at_end.then_some(bounds.end));
-        let store = Arc::new(store);
-        Reading {
+        let Located { resume, bounds } = located;
+        info!(
+            partition = setting.partition,
+            tail = resume.tail,
+            position = resume.position,
+            log_end = bounds.end,
+            "reading"
+        );
+        let now = store.clock.since_boot();
+        let progress = Progress::new(setting, resume, exit_at_end.then_some(bounds.end), now);
+        if is_first && !Misreading::FirstAnswerNotCommitted.is_made() {
+            // Where reading starts is asked once: before anything is fetched, the group knows the answer.
+            if let Some(point) = progress.commit_point() {
+                place.want(point);
+            }
+            tokio::select! {
+                biased;
+                _ = stopped(&mut stop) => return Ok(()),
+                () = place.acknowledged() => {}
+            }
+        }
+        let reading = Reading {
             progress,
-            store,
+            store: Arc::new(store),
             share,
+            place,
             stop,
             beyond_since: None,
             trouble: Trouble::default(),
             resume_at: None,
             empty_handed: 0,
-        }
-        .run(reader)
-        .await
+        };
+        reading.run(reader).await
     }
 }
 
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // A sender that is gone means the same.
-    drop(stop.wait_for(|stop| *stop).await);
+async fn stopped(stop: &mut watch::Receiver<Option<Closed>>) -> Closed {
+    let why = stop.wait_for(Option::is_some).await.ok().and_then(|why| *why);
+    // A sender that is gone means that the process ends.
+    why.unwrap_or(Closed::Shutdown)
 }
 
 /// What one question to the log brought.
@@ -124,7 +157,6 @@ enum Answer {
     Another(IdentityError),
 }
 
-type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 type Asked = (Box<dyn PartitionReader>, i64, Result<Answer, ReadError>);
 
 async fn ask(mut reader: Box<dyn PartitionReader>, from: i64, store: Arc<Store>) -> Asked {
@@ -140,23 +172,13 @@ async fn ask(mut reader: Box<dyn PartitionReader>, from: i64, store: Arc<Store>)
     (reader, from, answer)
 }
 
-/// Waits for what is under way; for ever where nothing is.
-///
-/// # Cancel safety
-/// What is under way stays so.
-async fn done<T>(pending: &mut Pending<T>) -> T {
-    match pending {
-        Some(future) => future.as_mut().await,
-        None => std::future::pending().await,
-    }
-}
-
 /// The loop's state.
 struct Reading {
     progress: Progress,
     store: Arc<Store>,
     share: Share,
-    stop: watch::Receiver<bool>,
+    place: Place,
+    stop: watch::Receiver<Option<Closed>>,
     /// Since when the log has ended before the position.
     beyond_since: Option<Duration>,
     /// The reader's.
@@ -180,7 +202,11 @@ impl Reading {
             {
                 work = Some(Box::pin(perform(Arc::clone(&self.store), todo)));
             }
+            if let Some(point) = self.progress.commit_point() {
+                self.place.want(point);
+            }
             if self.progress.is_done() {
+                self.place.acknowledged().await;
                 return Ok(());
             }
             let may_ask = self.share.has_room() && self.resume_at.is_none_or(|at| at <= Instant::now());
@@ -193,6 +219,12 @@ impl Reading {
             let wake_at = self.wake_at(now, idle.is_some());
             let closing = self.progress.is_closing();
             tokio::select! {
+                biased;
+                why = stopped(&mut self.stop), if !closing => {
+                    self.progress.close(why);
+                    // What is asked for and not answered yet will be read by whoever comes next.
+                    asked = None;
+                }
                 settled = done(&mut work) => {
                     work = None;
                     self.progress.settled(settled?, self.store.clock.since_boot());
@@ -204,11 +236,6 @@ impl Reading {
                 }
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
                 () = self.share.changed() => {}
-                () = stopped(&mut self.stop), if !closing => {
-                    self.progress.close(Closed::Shutdown);
-                    // What is asked for and not answered yet will be read by whoever comes next.
-                    asked = None;
-                }
             }
         }
     }
@@ -228,7 +255,7 @@ impl Reading {
                 self.fetched(from, fetched, now);
             }
             Ok(Answer::Another(error)) => return Err(Fatal::TopicRecreated(error)),
-            Ok(Answer::Outside(bounds)) if bounds.start > from => self.lost(bounds),
+            Ok(Answer::Outside(bounds)) if bounds.start > from => self.lost(bounds, now),
             Ok(Answer::Outside(bounds)) => self.beyond(from, bounds, now),
             Err(error) => {
                 let permanent = matches!(error, ReadError::Undecodable { .. });
@@ -271,8 +298,8 @@ impl Reading {
     }
 
     /// Retention was faster.
-    fn lost(&mut self, bounds: Bounds) {
-        let Some(skip) = self.progress.lost_before(bounds.start) else { return };
+    fn lost(&mut self, bounds: Bounds, now: Duration) {
+        let Some(skip) = self.progress.lost_before(bounds.start, now) else { return };
         let count = u64::try_from(skip.to - skip.from).unwrap_or_default();
         let what = format!(
             "offsets {} to {} were deleted by retention before they were read",

@@ -103,6 +103,12 @@ pub enum ReadError {
     },
 }
 
+/// Makes readers of one topic's partitions.
+pub trait OpenReader: Send + Sync {
+    /// A reader of `partition`. Connects at its first call.
+    fn open(&self, partition: i32) -> Box<dyn PartitionReader>;
+}
+
 /// Reads one partition.
 #[async_trait]
 pub trait PartitionReader: Send {

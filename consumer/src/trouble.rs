@@ -39,7 +39,7 @@ impl Trouble {
         self.attempts = self.attempts.saturating_add(1);
         let tell = !self.told && (permanent || now.saturating_sub(since) >= LASTING);
         self.told |= tell;
-        Verdict { wait: if permanent { EVERY_MINUTE } else { POLICY.wait(self.attempts) }, tell }
+        Verdict { wait: if permanent { EVERY_MINUTE } else { POLICY.wait_at(self.attempts, now) }, tell }
     }
 
     /// It works again. How long it had not, if people were told.

@@ -10,7 +10,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::{
     bucket::{Bucket, NewObject, StoreError},
     decide::{self, AfterCreate, Standing},
-    metadata::{Link, NotALink},
+    metadata::{Link, NotALink, ObjectMetadata},
+    misreading::Misreading,
     tail::{Search, Seen},
 };
 use crate::{batch::Sealed, quarantine::Quarantined};
@@ -73,12 +74,13 @@ impl Chain {
         object_key::object(&self.prefix, &self.topic, self.partition, tail, "jsonl")
     }
 
-    /// The tail: the end of the object with the greatest name; `None` where there is no object.
+    /// The tail: the end of the object with the greatest name; `None` where there is no object. Names before `from`
+    /// are not looked at: 0, or a tail that the chain is known to have had, as names only grow.
     ///
     /// # Errors
     /// [`ChainError::NotALink`] where that object says nothing about its end.
-    pub async fn tail(&self) -> Result<Option<i64>, ChainError> {
-        let Some((name, key)) = self.last_object().await? else { return Ok(None) };
+    pub async fn tail(&self, from: i64) -> Result<Option<i64>, ChainError> {
+        let Some((name, key)) = self.last_object(from).await? else { return Ok(None) };
         match self.bucket.metadata(&key).await? {
             Some(metadata) => Ok(Some(Link::read(&key, name, &metadata)?.to_offset)),
             None => Err(NotALink { key, problem: "it was listed, and is gone".to_owned() }.into()),
@@ -93,9 +95,8 @@ impl Chain {
     /// # Cancel safety
     /// Dropping the future leaves at most one whole object, which [`Chain::tail`] finds.
     pub async fn put(&self, sealed: &Sealed) -> Result<Standing, ChainError> {
-        let key = self.key(sealed.metadata.from_offset);
         let object = NewObject {
-            key,
+            key: self.key(name(&sealed.metadata)),
             body: sealed.body.clone(),
             content_type: "application/x-ndjson",
             metadata: sealed.metadata.to_user_metadata(),
@@ -116,10 +117,10 @@ impl Chain {
     /// # Errors
     /// [`ChainError`].
     pub async fn standing(&self, sealed: &Sealed) -> Result<Standing, ChainError> {
-        let from = sealed.metadata.from_offset;
-        let key = self.key(from);
+        let name = name(&sealed.metadata);
+        let key = self.key(name);
         let metadata = self.bucket.metadata(&key).await?;
-        Ok(decide::standing(&key, from, &sealed.metadata.writer, metadata.as_ref())?)
+        Ok(decide::standing(&key, name, &sealed.metadata, metadata.as_ref())?)
     }
 
     /// Stores all `records`, whatever was there.
@@ -136,9 +137,9 @@ impl Chain {
             .map_err(ChainError::from)
     }
 
-    async fn last_object(&self) -> Result<Option<(i64, String)>, StoreError> {
+    async fn last_object(&self, from: i64) -> Result<Option<(i64, String)>, StoreError> {
         let folder = object_key::partition_folder(&self.prefix, &self.topic, self.partition);
-        let mut search = Search::new();
+        let mut search = Search::from(from);
         let mut last = None;
         while let Some(from) = search.next() {
             let mut start = object_key::before(&self.prefix, &self.topic, self.partition, from);
@@ -162,14 +163,22 @@ impl Chain {
     }
 }
 
+/// An object's name: the tail that it continues from, so that two writers at one tail want one name.
+fn name(metadata: &ObjectMetadata) -> i64 {
+    if Misreading::EndInName.is_made() {
+        return metadata.to_offset;
+    }
+    if Misreading::FirstRecordInName.is_made() {
+        return metadata.stored.map_or(metadata.from_offset, |stored| stored.first_offset);
+    }
+    metadata.from_offset
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        ledger::{
-            bucket::UserMetadata,
-            metadata::{Closed, ObjectMetadata},
-        },
+        ledger::{bucket::UserMetadata, metadata::Closed},
         testing::{Fault, MemoryBucket},
     };
 
@@ -186,6 +195,7 @@ mod tests {
                 closed: Closed::Age,
             },
             body: format!("{writer}\n").into_bytes().into(),
+            quarantined_ahead: 0,
             fetched_at: std::time::Duration::ZERO,
             held_bytes: 0,
         }
@@ -199,12 +209,12 @@ mod tests {
     #[tokio::test]
     async fn the_tail_is_the_end_of_the_last_object() {
         let (bucket, chain) = chain();
-        assert_eq!(chain.tail().await.unwrap(), None);
+        assert_eq!(chain.tail(0).await.unwrap(), None);
         for n in 0..2_500 {
             assert_eq!(chain.put(&sealed(n * 3, n * 3 + 3, "w/1")).await.unwrap(), Standing::Ours);
         }
         bucket.insert("t/partition=0/zzz", UserMetadata::new());
-        assert_eq!(chain.tail().await.unwrap(), Some(7_500));
+        assert_eq!(chain.tail(0).await.unwrap(), Some(7_500));
     }
 
     #[tokio::test]
@@ -212,7 +222,7 @@ mod tests {
         let (_, chain) = chain();
         assert_eq!(chain.put(&sealed(0, 5, "a/1")).await.unwrap(), Standing::Ours);
         assert_eq!(chain.put(&sealed(0, 9, "b/1")).await.unwrap(), Standing::Superseded { tail: 5 });
-        assert_eq!(chain.tail().await.unwrap(), Some(5));
+        assert_eq!(chain.tail(0).await.unwrap(), Some(5));
     }
 
     #[tokio::test]
@@ -235,7 +245,7 @@ mod tests {
     async fn an_object_that_says_nothing_about_its_end_stops_the_chain() {
         let (bucket, chain) = chain();
         bucket.insert("t/partition=0/00000000000000000007.jsonl", UserMetadata::new());
-        let error = chain.tail().await.unwrap_err();
+        let error = chain.tail(0).await.unwrap_err();
         assert!(error.is_permanent() && error.to_string().contains("00000000000000000007.jsonl"), "{error}");
     }
 }

@@ -54,6 +54,8 @@ pub struct CommitMetadata {
     /// Offsets that were stepped over and that no object has recorded yet, ascending, at most
     /// [`MOST_SKIPS`].
     pub skipped: Vec<Skip>,
+    /// How many records between the tail and the offset were quarantined: the next object counts them.
+    pub quarantined: u64,
 }
 
 /// The text was not written by this program, or by a version that this one does not know.
@@ -73,7 +75,7 @@ impl CommitMetadata {
         if mark != MARK {
             return Err(NotOurs(format!("it begins with {mark:?}, not with {MARK:?}")));
         }
-        let (mut ledger, mut tail, mut skipped) = (None, None, None);
+        let (mut ledger, mut tail, mut skipped, mut quarantined) = (None, None, None, None);
         for word in words {
             let pair = word.split_once('=').filter(|(name, _)| !name.is_empty());
             let (name, value) = pair.ok_or_else(|| NotOurs(format!("{word:?} is not name=value")))?;
@@ -84,6 +86,9 @@ impl CommitMetadata {
                 }
                 "tail" => once(name, &mut tail, number::offset(value).ok_or_else(|| wrong("an offset"))?)?,
                 "skipped" => once(name, &mut skipped, Skip::read_list(value).map_err(NotOurs)?)?,
+                "quarantined" => {
+                    once(name, &mut quarantined, number::count(value).ok_or_else(|| wrong("a count"))?)?;
+                }
                 _ => {}
             }
         }
@@ -92,6 +97,7 @@ impl CommitMetadata {
             ledger: ledger.ok_or_else(|| lacks("ledger"))?,
             tail: tail.ok_or_else(|| lacks("tail"))?,
             skipped: skipped.unwrap_or_default(),
+            quarantined: quarantined.unwrap_or(0),
         })
     }
 }
@@ -106,7 +112,10 @@ fn once<T>(name: &str, place: &mut Option<T>, value: T) -> Result<(), NotOurs> {
 impl fmt::Display for CommitMetadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{MARK} ledger={} tail={}", self.ledger, self.tail)?;
-        if self.skipped.is_empty() { Ok(()) } else { write!(f, " skipped={}", Skip::list(&self.skipped)) }
+        if !self.skipped.is_empty() {
+            write!(f, " skipped={}", Skip::list(&self.skipped))?;
+        }
+        if self.quarantined > 0 { write!(f, " quarantined={}", self.quarantined) } else { Ok(()) }
     }
 }
 
@@ -126,6 +135,7 @@ mod tests {
             ledger: ledger(),
             tail: 12_345,
             skipped: vec![Skip { from: 20, to: 50, reason: SkipReason::ForeignCommit }],
+            quarantined: 0,
         }
     }
 
@@ -193,14 +203,15 @@ mod tests {
     #[test]
     fn as_many_ranges_as_fit_stay_below_kafkas_limit() {
         let widest = Skip { from: i64::MAX - 1, to: i64::MAX, reason: SkipReason::ForeignCommit };
-        let largest = CommitMetadata { tail: i64::MAX, skipped: vec![widest; MOST_SKIPS], ..metadata() };
+        let skipped = vec![widest; MOST_SKIPS];
+        let largest = CommitMetadata { tail: i64::MAX, skipped, quarantined: u64::MAX, ..metadata() };
         assert!(largest.to_string().len() < 4096, "{}", largest.to_string().len());
     }
 
     proptest! {
         #[test]
-        fn everything_is_read_back(id: u64, tail in 0..=i64::MAX, skipped in any_list(MOST_SKIPS)) {
-            let written = CommitMetadata { ledger: LedgerId(id), tail, skipped };
+        fn everything_is_read_back(id: u64, tail in 0..=i64::MAX, skipped in any_list(MOST_SKIPS), quarantined: u64) {
+            let written = CommitMetadata { ledger: LedgerId(id), tail, skipped, quarantined };
             prop_assert_eq!(CommitMetadata::read(&written.to_string()), Ok(written));
         }
 

@@ -4,7 +4,7 @@
 
 use coinduit_common::clock;
 
-use super::{bucket::UserMetadata, number};
+use super::{bucket::UserMetadata, misreading::Misreading, number};
 
 pub use super::skip::{Skip, SkipReason};
 
@@ -180,10 +180,10 @@ impl Link {
             return Err(entries.wrong(format!("its format is {format:?}, this version writes {FORMAT:?}")));
         }
         let (named, to_offset) = (entries.offset("fromoffset")?, entries.offset("tooffset")?);
-        if named != from {
+        if named != from && !Misreading::EndInName.is_made() && !Misreading::FirstRecordInName.is_made() {
             return Err(entries.wrong(format!("its fromoffset is {named}, its name says {from}")));
         }
-        if to_offset <= from {
+        if to_offset <= from && !Misreading::EndInName.is_made() {
             return Err(entries.wrong(format!("it ends at {to_offset}, where it begins or before")));
         }
         Ok(Self { to_offset, writer: entries.text("writer")?.to_owned() })

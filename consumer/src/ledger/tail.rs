@@ -9,6 +9,8 @@
 /// The state of one search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Search {
+    /// Names before this number are not looked at.
+    first: i64,
     /// The greatest name seen.
     last: Option<i64>,
     /// No name is at or behind this number.
@@ -28,10 +30,10 @@ pub struct Seen {
 }
 
 impl Search {
-    /// A search over all names.
+    /// A search over all names from `first` on: 0, or a number that the greatest name is known to be at or behind.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { last: None, end: None, step: 1, done: false }
+    pub const fn from(first: i64) -> Self {
+        Self { first, last: None, end: None, step: 1, done: false }
     }
 
     /// The number from which on (inclusive) a page of names is wanted; `None` when the search is over.
@@ -40,7 +42,7 @@ impl Search {
         if self.done {
             return None;
         }
-        let Some(last) = self.last else { return Some(0) };
+        let Some(last) = self.last else { return Some(self.first) };
         Some(match self.end {
             None => last.saturating_add(self.step),
             Some(end) => last + 1 + (end - last - 1) / 2,
@@ -71,12 +73,6 @@ impl Search {
     }
 }
 
-impl Default for Search {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -87,7 +83,7 @@ mod tests {
 
     /// Runs a search over `names` with pages of `size`; the greatest name and how many pages it took.
     fn search(names: &BTreeSet<i64>, size: usize) -> (Option<i64>, usize) {
-        let mut search = Search::new();
+        let mut search = Search::from(0);
         let mut pages = 0;
         while let Some(from) = search.next() {
             let page: Vec<i64> = names.range(from..).take(size + 1).copied().collect();
@@ -124,6 +120,14 @@ mod tests {
         assert_eq!(search(&[0, i64::MAX].into(), 1).0, Some(i64::MAX));
         assert_eq!(search(&[i64::MAX].into(), 1).0, Some(i64::MAX));
         assert_eq!(search(&[0, i64::MAX - 1].into(), 1).0, Some(i64::MAX - 1));
+    }
+
+    #[test]
+    fn a_search_from_a_known_place_looks_at_nothing_before_it() {
+        let mut search = Search::from(500);
+        assert_eq!(search.next(), Some(500));
+        search.seen(500, Seen { last: None, more: false });
+        assert_eq!((search.next(), search.found()), (None, None));
     }
 
     proptest! {

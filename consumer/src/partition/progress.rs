@@ -18,6 +18,8 @@ use crate::{
     ledger::{
         decide::Standing,
         metadata::{Closed, Skip, SkipReason},
+        misreading::Misreading,
+        resume::Resume,
     },
     quarantine::Quarantined,
     reader::{Fetched, Record},
@@ -39,8 +41,10 @@ pub struct Setting {
     pub limits: Limits,
     /// Whether lines get members from headers and coordinates.
     pub enrich: bool,
-    /// What names this process in `writer`; another one for each process that ever was.
-    pub process: Arc<str>,
+    /// What names this reading of the partition in `writer`: the process, and how many it has begun. No two
+    /// readings of a partition ever have the same, even in one process, or a batch of the earlier would be
+    /// taken for one of the later.
+    pub writer: Arc<str>,
 }
 
 /// Something that has to be done in the store before anything else is.
@@ -83,6 +87,31 @@ impl Settled {
     }
 }
 
+/// What the group may be told: everything below `handled` is stored, quarantined, skipped on record, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitPoint {
+    /// The offset to commit.
+    pub handled: i64,
+    /// The chain's end.
+    pub tail: i64,
+    /// Skips below `handled` that no object has recorded yet, ascending.
+    pub skipped: Vec<Skip>,
+    /// How many records between `tail` and `handled` were quarantined.
+    pub quarantined: u64,
+    /// When the last fetch came that it rests on: the topic's id must be confirmed later than this.
+    pub fetched_at: Duration,
+}
+
+impl CommitPoint {
+    /// Whether both tell the group the same, whenever they were made.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let Self { handled, tail, skipped, quarantined, fetched_at: _ } = self;
+        (handled, tail, skipped, quarantined)
+            == (&other.handled, &other.tail, &other.skipped, &other.quarantined)
+    }
+}
+
 /// The state of one partition.
 #[derive(Debug)]
 pub struct Progress {
@@ -91,6 +120,8 @@ pub struct Progress {
     position: i64,
     /// Stop at this offset.
     end: Option<i64>,
+    /// Skips of earlier readings that the open batch has not taken yet.
+    skips: VecDeque<Skip>,
     pending: VecDeque<Record>,
     pending_bytes: usize,
     open: OpenBatch,
@@ -102,28 +133,26 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Goes on at `tail`, reading from `start` on. What lies between was never in the log, or is stepped over
-    /// because `AUTO_OFFSET_RESET` says so. With an `end` it closes itself there.
+    /// Goes on where `resume` says, of what was asked at `now`. With an `end` it closes itself there.
     #[must_use]
-    pub fn new(setting: Setting, tail: i64, start: i64, end: Option<i64>) -> Self {
-        let mut open = OpenBatch::new(tail, tail);
-        if start > tail {
-            open.skip(Skip { from: tail, to: start, reason: SkipReason::Reset });
-        }
+    pub fn new(setting: Setting, resume: Resume, end: Option<i64>, now: Duration) -> Self {
+        let Resume { tail, position, skipped, quarantined, .. } = resume;
         let mut progress = Self {
             setting,
             tail,
-            position: start.max(tail),
+            position,
             end,
+            skips: skipped.into(),
             pending: VecDeque::new(),
             pending_bytes: 0,
-            open,
+            open: OpenBatch::new(tail, tail, quarantined),
             quarantine: Vec::new(),
             under_way: None,
             closing: None,
             batches: 0,
-            fetched_at: Duration::ZERO,
+            fetched_at: now,
         };
+        progress.take(now);
         progress.close_at_end();
         progress
     }
@@ -149,8 +178,10 @@ impl Progress {
     /// The offset to fetch from, where there is room for what comes.
     #[must_use]
     pub fn fetch_from(&self) -> Option<i64> {
-        let room =
-            self.pending.is_empty() && !self.open.is_full() && self.quarantine.len() < MOST_QUARANTINED;
+        let room = self.pending.is_empty()
+            && self.skips.is_empty()
+            && !self.open.is_full()
+            && self.quarantine.len() < MOST_QUARANTINED;
         (room && self.closing.is_none()).then_some(self.position)
     }
 
@@ -169,13 +200,14 @@ impl Progress {
     }
 
     /// The log no longer holds what lies before `start`: it is lost, and recorded. Returns what was stepped over.
-    pub fn lost_before(&mut self, start: i64) -> Option<Skip> {
+    pub fn lost_before(&mut self, start: i64, now: Duration) -> Option<Skip> {
         if start <= self.position || self.closing.is_some() || !self.pending.is_empty() {
             return None;
         }
         let skip = Skip { from: self.position, to: start, reason: SkipReason::Retention };
-        self.open.skip(skip);
+        self.skips.push_back(skip);
         self.position = start;
+        self.take(now);
         self.close_at_end();
         Some(skip)
     }
@@ -187,7 +219,11 @@ impl Progress {
             return None;
         }
         self.take(now);
-        let work = if self.quarantine.is_empty() {
+        let afterwards =
+            Misreading::QuarantineAfterwards.is_made().then(|| self.seal(now, pressed)).flatten();
+        let work = if let Some(sealed) = afterwards {
+            Work::Put(Arc::new(sealed))
+        } else if self.quarantine.is_empty() {
             Work::Put(Arc::new(self.seal(now, pressed)?))
         } else {
             let records = std::mem::take(&mut self.quarantine).into();
@@ -206,6 +242,32 @@ impl Progress {
             _ => {}
         }
         self.take(now);
+    }
+
+    /// What the group may be told now; `None` while quarantined records are not stored yet.
+    #[must_use]
+    pub fn commit_point(&self) -> Option<CommitPoint> {
+        if !self.quarantine.is_empty() || matches!(self.under_way, Some(Work::Quarantine { .. })) {
+            return None;
+        }
+        let sealed = match &self.under_way {
+            Some(Work::Put(sealed)) => Some(&**sealed),
+            _ => None,
+        };
+        // What is held begins with the first line of the batch that is under way, else of the open one.
+        let sealed_first = sealed.and_then(|sealed| sealed.metadata.stored).map(|stored| stored.first_offset);
+        let mut quarantined = sealed.map_or(0, |sealed| sealed.quarantined_ahead);
+        if sealed_first.is_none() {
+            quarantined += self.open.quarantined_ahead();
+        }
+        let held = sealed_first.or_else(|| self.open.first_offset());
+        let handled =
+            held.or_else(|| self.pending.front().map(|record| record.offset)).unwrap_or(self.position);
+        let sealed_skips = sealed.map_or(&[][..], |sealed| &sealed.metadata.skipped);
+        let skips = sealed_skips.iter().chain(self.open.skipped()).chain(&self.skips);
+        let most = if Misreading::OneSkipPerCommit.is_made() { 1 } else { usize::MAX };
+        let skipped = skips.filter(|skip| skip.to <= handled).take(most).copied().collect();
+        Some(CommitPoint { handled, tail: self.tail, skipped, quarantined, fetched_at: self.fetched_at })
     }
 
     /// Stops reading; what is held is stored, for that reason.
@@ -250,6 +312,12 @@ impl Progress {
     /// Moves pending records into the open batch, as far as it takes them.
     fn take(&mut self, now: Duration) {
         let Setting { topic, partition, prefix, limits, enrich, .. } = &self.setting;
+        while let Some(skip) = self.skips.front() {
+            if !self.open.skip(*skip) {
+                return;
+            }
+            self.skips.pop_front();
+        }
         while let Some(record) = self.pending.front() {
             if self.quarantine.len() >= MOST_QUARANTINED {
                 return;
@@ -274,14 +342,14 @@ impl Progress {
         let pressed = (pressed && self.open.records() > 0).then_some(Closed::Budget);
         let why = self.open.due(&self.setting.limits, now).or(closing).or(pressed)?;
         self.batches += 1;
-        let full = std::mem::replace(&mut self.open, OpenBatch::new(0, 0));
-        let sealed = full.seal(format!("{}/{}", self.setting.process, self.batches), why, self.fetched_at);
+        let full = std::mem::replace(&mut self.open, OpenBatch::new(0, 0, 0));
+        let sealed = full.seal(format!("{}/{}", self.setting.writer, self.batches), why, self.fetched_at);
         let to = sealed.metadata.to_offset;
         debug_assert!(
             self.pending.front().is_none_or(|next| to <= next.offset),
             "a batch ends before what is pending"
         );
-        self.open = OpenBatch::new(to, to);
+        self.open = OpenBatch::new(to, to, 0);
         self.take(now);
         Some(sealed)
     }
@@ -293,7 +361,8 @@ impl Progress {
         self.pending.clear();
         self.pending_bytes = 0;
         self.quarantine.clear();
-        self.open = OpenBatch::new(tail, tail);
+        self.skips.clear();
+        self.open = OpenBatch::new(tail, tail, 0);
         if self.closing == Some(Closed::End) {
             self.closing = None;
         }
@@ -327,7 +396,7 @@ mod tests {
             prefix: Arc::default(),
             limits: Limits { records, bytes: 1 << 20, age: AGE },
             enrich: false,
-            process: "p".into(),
+            writer: "p".into(),
         }
     }
 
@@ -349,6 +418,15 @@ mod tests {
         Record { value: Some(Bytes::from_static(b"bad")), ..record(offset) }
     }
 
+    fn from(tail: i64, position: i64) -> Resume {
+        let skipped = if position > tail {
+            vec![Skip { from: tail, to: position, reason: SkipReason::Reset }]
+        } else {
+            Vec::new()
+        };
+        Resume { tail, position, skipped, quarantined: 0, refused: None }
+    }
+
     fn fetched(records: Vec<Record>, next: i64) -> Fetched {
         Fetched { records, next, high_watermark: next }
     }
@@ -366,7 +444,7 @@ mod tests {
 
     #[test]
     fn a_fetch_larger_than_an_object_is_cut() {
-        let mut progress = Progress::new(setting(2), 0, 0, None);
+        let mut progress = Progress::new(setting(2), from(0, 0), None, at(0));
         progress.fetched(0, fetched((0..5).map(record).collect(), 5), at(0));
         assert_eq!(progress.fetch_from(), None, "records are pending");
         assert_eq!(bounds(&put(progress.next_work(at(0), false))), (0, 2, 2));
@@ -380,7 +458,7 @@ mod tests {
 
     #[test]
     fn reading_goes_on_while_a_put_is_in_flight() {
-        let mut progress = Progress::new(setting(2), 0, 0, None);
+        let mut progress = Progress::new(setting(2), from(0, 0), None, at(0));
         progress.fetched(0, fetched(vec![record(0), record(1)], 2), at(0));
         put(progress.next_work(at(0), false));
         assert_eq!(progress.fetch_from(), Some(2));
@@ -390,7 +468,7 @@ mod tests {
 
     #[test]
     fn the_loser_of_a_race_goes_on_at_the_winners_end() {
-        let mut progress = Progress::new(setting(2), 0, 0, None);
+        let mut progress = Progress::new(setting(2), from(0, 0), None, at(0));
         progress.fetched(0, fetched((0..4).map(record).collect(), 4), at(0));
         put(progress.next_work(at(0), false));
         progress.settled(Settled::Superseded { tail: 3 }, at(0));
@@ -403,7 +481,7 @@ mod tests {
 
     #[test]
     fn quarantined_records_are_stored_before_the_batch_that_steps_over_them() {
-        let mut progress = Progress::new(setting(2), 0, 0, None);
+        let mut progress = Progress::new(setting(2), from(0, 0), None, at(0));
         progress.fetched(0, fetched(vec![record(0), bad(1), record(2)], 3), at(0));
         let Some(Work::Quarantine { records, .. }) = progress.next_work(at(0), false) else {
             panic!("quarantine comes first")
@@ -417,7 +495,7 @@ mod tests {
 
     #[test]
     fn nothing_but_bad_records_makes_no_object() {
-        let mut progress = Progress::new(setting(2), 0, 0, Some(3));
+        let mut progress = Progress::new(setting(2), from(0, 0), Some(3), at(0));
         progress.fetched(0, fetched((0..3).map(bad).collect(), 3), at(0));
         assert!(matches!(progress.next_work(at(0), false), Some(Work::Quarantine { .. })));
         assert!(!progress.is_done());
@@ -428,7 +506,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_bad_records_stays_bounded() {
-        let mut progress = Progress::new(setting(2), 0, 0, None);
+        let mut progress = Progress::new(setting(2), from(0, 0), None, at(0));
         progress.fetched(0, fetched((0..1_000).map(bad).collect(), 1_000), at(0));
         let mut stored = 0;
         while let Some(Work::Quarantine { records, .. }) = progress.next_work(at(0), false) {
@@ -441,7 +519,7 @@ mod tests {
 
     #[test]
     fn gaps_belong_to_the_batch_before_them() {
-        let mut progress = Progress::new(setting(10), 0, 0, None);
+        let mut progress = Progress::new(setting(10), from(0, 0), None, at(0));
         progress.fetched(0, fetched(vec![record(3)], 9), at(0));
         let sealed = put(progress.next_work(at(60), false));
         assert_eq!(bounds(&sealed), (0, 9, 1));
@@ -450,7 +528,7 @@ mod tests {
 
     #[test]
     fn where_reading_starts_is_recorded_in_the_first_object() {
-        let mut progress = Progress::new(setting(10), 0, 35, None);
+        let mut progress = Progress::new(setting(10), from(0, 35), None, at(0));
         assert_eq!(progress.fetch_from(), Some(35));
         progress.fetched(35, fetched(vec![record(35)], 36), at(0));
         let sealed = put(progress.next_work(at(60), false));
@@ -460,9 +538,12 @@ mod tests {
 
     #[test]
     fn loss_by_retention_is_recorded() {
-        let mut progress = Progress::new(setting(10), 5, 5, None);
-        assert_eq!(progress.lost_before(20), Some(Skip { from: 5, to: 20, reason: SkipReason::Retention }));
-        assert_eq!(progress.lost_before(20), None);
+        let mut progress = Progress::new(setting(10), from(5, 5), None, at(0));
+        assert_eq!(
+            progress.lost_before(20, at(0)),
+            Some(Skip { from: 5, to: 20, reason: SkipReason::Retention })
+        );
+        assert_eq!(progress.lost_before(20, at(0)), None);
         progress.fetched(20, fetched(vec![record(20)], 21), at(0));
         let sealed = put(progress.next_work(at(60), false));
         assert_eq!(
@@ -472,8 +553,48 @@ mod tests {
     }
 
     #[test]
+    fn handled_is_what_nobody_needs_to_read_again() {
+        let mut progress = Progress::new(setting(2), from(0, 3), None, at(0));
+        let handled = |progress: &Progress| {
+            let point = progress.commit_point().unwrap();
+            (point.handled, point.tail, point.skipped.len(), point.quarantined)
+        };
+        assert_eq!(handled(&progress), (3, 0, 1, 0));
+        progress.fetched(3, fetched(vec![bad(4)], 6), at(0));
+        assert_eq!(progress.commit_point(), None, "a quarantined record is not stored yet");
+        assert!(matches!(progress.next_work(at(0), false), Some(Work::Quarantine { .. })));
+        assert_eq!(progress.commit_point(), None);
+        progress.settled(Settled::Quarantined, at(0));
+        assert_eq!(handled(&progress), (6, 0, 1, 1));
+        progress.fetched(6, fetched(vec![record(7), record(8), record(9)], 10), at(1));
+        assert_eq!(handled(&progress), (7, 0, 1, 1), "up to the first line that is held");
+        let sealed = put(progress.next_work(at(1), false));
+        assert_eq!((handled(&progress), sealed.metadata.quarantined), ((7, 0, 1, 1), 1));
+        progress.settled(Settled::Stored, at(1));
+        assert_eq!(handled(&progress), (9, 9, 0, 0), "the object has recorded the rest");
+        assert_eq!(progress.commit_point().unwrap().fetched_at, at(1));
+    }
+
+    #[test]
+    fn more_skips_than_one_object_holds_go_into_two() {
+        let skips = (0..20).map(|n| Skip { from: n * 10, to: n * 10 + 5, reason: SkipReason::Retention });
+        let resume = Resume { skipped: skips.collect(), ..from(0, 0) };
+        let mut progress = Progress::new(setting(2), Resume { position: 195, ..resume }, None, at(0));
+        assert_eq!(progress.commit_point().unwrap().skipped.len(), 20);
+        let sealed = put(progress.next_work(at(0), false));
+        assert_eq!((bounds(&sealed), sealed.metadata.skipped.len()), ((0, 155, 0), 16));
+        assert_eq!(progress.commit_point().unwrap().skipped.len(), 20, "until the object is stored");
+        progress.settled(Settled::Stored, at(0));
+        let point = progress.commit_point().unwrap();
+        assert_eq!((point.handled, point.tail, point.skipped.len()), (195, 155, 4));
+        progress.fetched(195, fetched(vec![record(195), record(196)], 197), at(0));
+        let sealed = put(progress.next_work(at(0), false));
+        assert_eq!((bounds(&sealed), sealed.metadata.skipped.len()), ((155, 197, 2), 4));
+    }
+
+    #[test]
     fn shutdown_stores_what_is_held_and_reads_no_more() {
-        let mut progress = Progress::new(setting(2), 0, 0, None);
+        let mut progress = Progress::new(setting(2), from(0, 0), None, at(0));
         progress.fetched(0, fetched((0..5).map(record).collect(), 5), at(0));
         progress.close(Closed::Shutdown);
         let mut ends = Vec::new();
@@ -486,7 +607,7 @@ mod tests {
 
     #[test]
     fn at_the_end_it_closes_itself() {
-        let mut progress = Progress::new(setting(10), 0, 0, Some(2));
+        let mut progress = Progress::new(setting(10), from(0, 0), Some(2), at(0));
         progress.fetched(0, fetched(vec![record(0)], 1), at(0));
         assert_eq!(progress.next_work(at(0), false), None);
         progress.fetched(1, fetched(vec![record(1)], 2), at(0));
@@ -494,12 +615,12 @@ mod tests {
         assert_eq!(sealed.metadata.closed, Closed::End);
         progress.settled(Settled::Stored, at(0));
         assert!(progress.is_done());
-        assert!(Progress::new(setting(10), 2, 2, Some(2)).is_done());
+        assert!(Progress::new(setting(10), from(2, 2), Some(2), at(0)).is_done());
     }
 
     #[test]
     fn a_race_lost_at_the_end_is_not_the_end() {
-        let mut progress = Progress::new(setting(10), 0, 0, Some(4));
+        let mut progress = Progress::new(setting(10), from(0, 0), Some(4), at(0));
         progress.fetched(0, fetched((0..4).map(record).collect(), 4), at(0));
         put(progress.next_work(at(0), false));
         progress.settled(Settled::Superseded { tail: 2 }, at(0));
@@ -508,7 +629,7 @@ mod tests {
 
     #[test]
     fn pressure_closes_what_is_open() {
-        let mut progress = Progress::new(setting(10), 0, 0, None);
+        let mut progress = Progress::new(setting(10), from(0, 0), None, at(0));
         assert_eq!(progress.next_work(at(0), true), None);
         progress.fetched(0, fetched(vec![record(0)], 1), at(0));
         assert!(progress.held_bytes() > 0);
@@ -526,7 +647,7 @@ mod tests {
             let log: Vec<Record> = kinds.iter().enumerate().filter(|(_, kind)| **kind > 0)
                 .map(|(offset, kind)| { let offset = i64::try_from(offset).unwrap(); if *kind == 1 { bad(offset) } else { record(offset) } }).collect();
             let end = i64::try_from(kinds.len()).unwrap();
-            let mut progress = Progress::new(setting(most), 0, 0, Some(end));
+            let mut progress = Progress::new(setting(most), from(0, 0), Some(end), at(0));
             let mut chain: Vec<(i64, i64, Vec<u8>)> = Vec::new();
             let mut quarantine = std::collections::BTreeSet::new();
             let mut steps = steps.into_iter().chain(std::iter::repeat((3, 0, true)));

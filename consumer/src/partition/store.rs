@@ -16,10 +16,13 @@ use super::progress::{Settled, Work};
 use crate::{
     batch::Sealed,
     error::Fatal,
+    group::lease::Lease,
     identity::{Confirm, IdentityError},
     ledger::{
         chain::{Chain, ChainError},
         decide::Standing,
+        misreading::Misreading,
+        resume::{Committed, RefusedCommit, Reset, Resume, resume},
     },
     patience::{Patience, Setback},
     quarantine::Quarantined,
@@ -35,14 +38,22 @@ pub(super) struct Store {
     pub(super) place: String,
     pub(super) chain: Chain,
     pub(super) identity: Arc<dyn Confirm>,
+    pub(super) lease: Arc<Lease>,
     pub(super) clock: Clock,
     pub(super) alerts: Alerts,
 }
 
+/// What is known of a partition before anybody has looked.
+pub(super) struct Known {
+    pub(super) committed: Committed,
+    pub(super) reset: Reset,
+    pub(super) appeared_later: bool,
+}
+
 /// Where a partition stands.
 pub(super) struct Located {
-    /// The end of its chain, if it has one.
-    pub(super) tail: Option<i64>,
+    /// Where it goes on.
+    pub(super) resume: Resume,
     /// Its log.
     pub(super) bounds: Bounds,
 }
@@ -62,25 +73,56 @@ pub(super) async fn perform(store: Arc<Store>, work: Work) -> Result<Settled, Fa
 }
 
 impl Store {
-    /// Finds the tail in the bucket, and the log's bounds.
-    pub(super) async fn locate(&self, reader: &mut dyn PartitionReader) -> Located {
+    /// Finds the tail in the bucket and the log's bounds, and decides where to go on.
+    pub(super) async fn locate(&self, reader: &mut dyn PartitionReader, known: Known) -> Located {
         let mut patience = self.patience();
         loop {
-            let tail = match self.chain.tail().await {
+            let tail = match self.chain.tail(known.committed.list_from().unwrap_or(0)).await {
                 Ok(tail) => tail,
                 Err(error) => {
                     patience.failed(setback(&error), &error).await;
                     continue;
                 }
             };
-            match reader.bounds().await {
-                Ok(bounds) => return Located { tail, bounds },
+            let bounds = match reader.bounds().await {
+                Ok(bounds) => bounds,
                 Err(error) => {
                     let advice = "check that the brokers run and can be reached; it is tried again for ever";
                     let setback = Setback { permanent: false, kind: AlertKind::KafkaFailed, advice };
                     patience.failed(setback, &error).await;
+                    continue;
+                }
+            };
+            match resume(known.committed.clone(), tail, bounds, known.reset, known.appeared_later) {
+                Ok(resume) => {
+                    patience.over();
+                    self.warn_of_a_refused_commit(resume.refused);
+                    return Located { resume, bounds };
+                }
+                Err(error) => {
+                    let advice = "set AUTO_OFFSET_RESET to earliest or latest, or commit an offset for the group, and start the consumer again";
+                    let setback = Setback { permanent: true, kind: AlertKind::LedgerBroken, advice };
+                    patience.failed(setback, &error).await;
                 }
             }
+        }
+    }
+
+    fn warn_of_a_refused_commit(&self, refused: Option<RefusedCommit>) {
+        match refused {
+            None => {}
+            Some(RefusedCommit::BehindTheTail { offset, tail }) => warn!(
+                place = self.place,
+                offset,
+                tail,
+                "somebody committed an offset behind what is stored; it is not obeyed: to read again, choose another S3_PREFIX and another group"
+            ),
+            Some(RefusedCommit::BeyondTheEnd { offset, end }) => warn!(
+                place = self.place,
+                offset,
+                log_end = end,
+                "somebody committed an offset beyond the log's end; it is not obeyed"
+            ),
         }
     }
 
@@ -121,6 +163,8 @@ impl Store {
         let mut first_attempt: Option<Duration> = None;
         loop {
             self.confirm_topic(sealed.fetched_at).await?;
+            // Last of all: what comes before may have taken long, or the process may have stood still.
+            self.lease.held().await;
             let now = self.clock.since_boot();
             let stale = now.saturating_sub(*first_attempt.get_or_insert(now)) > STALE;
             let attempt = if stale { self.start_again(sealed).await } else { self.chain.put(sealed).await };
@@ -146,7 +190,7 @@ impl Store {
         if own != Standing::Absent {
             return Ok(own);
         }
-        match self.chain.tail().await? {
+        match self.chain.tail(sealed.metadata.from_offset).await? {
             Some(tail) if tail != sealed.metadata.from_offset => Ok(Standing::Superseded { tail }),
             _ => Ok(Standing::Absent),
         }
@@ -154,6 +198,9 @@ impl Store {
 
     /// Waits until the topic was shown to be the same later than `after`.
     async fn confirm_topic(&self, after: Duration) -> Result<(), Fatal> {
+        if Misreading::TopicNotConfirmed.is_made() {
+            return Ok(());
+        }
         let mut patience = self.patience();
         loop {
             match self.identity.confirm(after).await {

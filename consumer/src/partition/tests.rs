@@ -21,13 +21,21 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{PartitionTask, progress::Setting};
+use super::{
+    PartitionTask,
+    progress::{CommitPoint, Setting},
+};
 use crate::{
     batch::Limits,
     budget::Budget,
     error::Fatal,
+    group::{board::Board, lease::Lease},
     identity::{Confirm, IdentityError},
-    ledger::{chain::Chain, metadata::Closed},
+    ledger::{
+        chain::Chain,
+        metadata::Closed,
+        resume::{Committed, Reset},
+    },
     reader::{Bounds, Fetched, PartitionReader, ReadError, Record},
     testing::{Fault, MemoryBucket},
 };
@@ -113,6 +121,10 @@ struct Topic {
 
 #[async_trait]
 impl Confirm for Topic {
+    async fn describe(&self) -> Result<coinduit_common::kafka::metadata::Topic, IdentityError> {
+        Err(IdentityError::Missing { topic: "t".to_owned() })
+    }
+
     async fn confirm(&self, _: Duration) -> Result<(), IdentityError> {
         if self.recreated.load(Ordering::Relaxed) {
             return Err(IdentityError::Recreated {
@@ -145,32 +157,84 @@ struct World {
     bucket: Arc<MemoryBucket>,
     topic: Arc<Topic>,
     told: Told,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Option<Closed>>,
     clock: Clock,
     limits: Limits,
+    /// What the group has, and every commit that it took.
+    group: Arc<Mutex<Vec<CommitPoint>>>,
+    /// Whether commits are acknowledged.
+    group_answers: Arc<AtomicBool>,
+    lease: Arc<Lease>,
+    reset: Reset,
 }
 
 impl World {
     fn new() -> Self {
+        let clock = Clock::Tokio(Instant::now());
+        let lease = Arc::new(Lease::new(clock.clone()));
+        lease.set(Duration::MAX);
         Self {
             log: Arc::default(),
             bucket: Arc::default(),
             topic: Arc::default(),
             told: Told::default(),
-            stop: watch::Sender::new(false),
-            clock: Clock::Tokio(Instant::now()),
+            stop: watch::Sender::new(None),
+            clock,
             limits: Limits { records: 5, bytes: 1 << 20, age: Duration::from_secs(60) },
+            group: Arc::default(),
+            group_answers: Arc::new(AtomicBool::new(true)),
+            lease,
+            reset: Reset::Earliest,
         }
     }
 
+    /// A group that takes every commit, while it answers.
+    fn board(&self) -> Arc<Board> {
+        let board = Arc::new(Board::default());
+        let (group, answers, mut wishes) =
+            (Arc::clone(&self.group), Arc::clone(&self.group_answers), board.wishes());
+        let taken = Arc::clone(&board);
+        tokio::spawn(async move {
+            loop {
+                if answers.load(Ordering::Relaxed) {
+                    for (partition, point) in taken.wanted() {
+                        group.lock().unwrap().push(point.clone());
+                        taken.acknowledge(partition, point);
+                    }
+                }
+                drop(tokio::time::timeout(Duration::from_secs(1), wishes.changed()).await);
+            }
+        });
+        board
+    }
+
+    /// What the next owner is told.
+    fn committed(&self) -> Committed {
+        self.group.lock().unwrap().last().map_or(Committed::Nothing, |point| Committed::Ours {
+            handled: point.handled,
+            tail: point.tail,
+            skipped: point.skipped.clone(),
+            quarantined: point.quarantined,
+        })
+    }
+
     fn start(&self, process: &str, exit_at_end: bool) -> JoinHandle<Result<(), Fatal>> {
+        self.start_from(process, exit_at_end, Committed::Nothing)
+    }
+
+    fn start_from(
+        &self,
+        process: &str,
+        exit_at_end: bool,
+        committed: Committed,
+    ) -> JoinHandle<Result<(), Fatal>> {
         let setting = Setting {
             topic: "t".into(),
             partition: 0,
             prefix: Arc::default(),
             limits: self.limits,
             enrich: false,
-            process: process.into(),
+            writer: process.into(),
         };
         let task = PartitionTask {
             chain: Chain::new(Arc::clone(&self.bucket) as _, Arc::default(), "t".into(), 0),
@@ -180,6 +244,11 @@ impl World {
             clock: self.clock.clone(),
             alerts: Alerts::start("consumer", self.clock.clone(), self.told.clone()),
             share: Budget::new(1 << 20).share(),
+            committed,
+            reset: self.reset,
+            appeared_later: false,
+            place: self.board().place(0),
+            lease: Arc::clone(&self.lease),
             stop: self.stop.subscribe(),
             exit_at_end,
         };
@@ -254,7 +323,7 @@ async fn being_told_to_stop_stores_what_is_held() {
     world.log.append(values(0..3));
     let task = world.start("p", false);
     sleep(Duration::from_secs(5)).await;
-    world.stop.send_replace(true);
+    world.stop.send_replace(Some(Closed::Shutdown));
     task.await.unwrap().unwrap();
     assert_eq!(
         (world.stored(), world.closed()),
@@ -271,7 +340,7 @@ async fn a_stop_is_heard_while_everything_else_is_ready_too() {
         for _ in 0..round {
             tokio::task::yield_now().await;
         }
-        world.stop.send_replace(true);
+        world.stop.send_replace(Some(Closed::Shutdown));
         tokio::time::timeout(Duration::from_secs(600), task)
             .await
             .expect("the stop was lost")
@@ -391,4 +460,73 @@ async fn nothing_is_stored_once_the_topic_is_another_one() {
     let error = world.start("p", false).await.unwrap().unwrap_err();
     assert!(matches!(error, Fatal::TopicRecreated(_)));
     assert!(world.bucket.below("").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_reading_starts_is_committed_before_anything_is_fetched() {
+    let mut world = World::new();
+    world.reset = Reset::Latest;
+    world.log.append(values(0..20));
+    world.group_answers.store(false, Ordering::Relaxed);
+    let first = world.start("first", false);
+    sleep(Duration::from_secs(5)).await;
+    world.log.append(values(20..30));
+    sleep(Duration::from_secs(100)).await;
+    assert!(
+        world.stored().is_empty() && world.group.lock().unwrap().is_empty(),
+        "nobody acknowledged the start"
+    );
+    world.group_answers.store(true, Ordering::Relaxed);
+    sleep(Duration::from_secs(5)).await;
+    first.abort();
+    // `latest` is not asked again: the records that came since are stored.
+    world.start_from("second", true, world.committed()).await.unwrap().unwrap();
+    let objects = world.bucket.below("t/partition=0/");
+    assert_eq!((objects[0].2["fromoffset"].as_str(), objects[0].2["skipped"].as_str()), ("0", "0-20:reset"));
+    assert_eq!(
+        world.stored(),
+        values(20..30).flat_map(|line| (line + "\n").into_bytes()).collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_handled_is_committed_with_the_tail() {
+    let world = World::new();
+    world.log.append(values(0..7).chain(["[1]".to_owned()]));
+    let task = world.start("p", false);
+    sleep(Duration::from_secs(5)).await;
+    let point = world.group.lock().unwrap().last().cloned().unwrap();
+    assert_eq!((point.handled, point.tail), (5, 5));
+    world.stop.send_replace(Some(Closed::Revoked));
+    task.await.unwrap().unwrap();
+    let point = world.group.lock().unwrap().last().cloned().unwrap();
+    assert_eq!((point.handled, point.tail), (8, 8));
+    assert_eq!(world.closed(), ["records", "revoked"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_put_on_a_lapsed_membership() {
+    let world = World::new();
+    world.log.append(values(0..5));
+    world.lease.set(Duration::ZERO);
+    let task = world.start("p", true);
+    sleep(Duration::from_secs(600)).await;
+    assert!(world.stored().is_empty());
+    world.lease.set(Duration::MAX);
+    task.await.unwrap().unwrap();
+    assert_eq!(world.stored(), world.log.lines());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_start_the_partition_waits_for_a_person() {
+    let mut world = World::new();
+    world.reset = Reset::Error;
+    world.log.append(values(0..5));
+    let task = world.start("p", false);
+    sleep(Duration::from_secs(300)).await;
+    assert!(world.stored().is_empty() && world.group.lock().unwrap().is_empty() && !task.is_finished());
+    let told = world.told.0.lock().unwrap().clone();
+    assert!(told.len() == 1 && told[0].contains("AUTO_OFFSET_RESET is error"), "{told:?}");
+    world.stop.send_replace(Some(Closed::Shutdown));
+    task.await.unwrap().unwrap();
 }

@@ -21,8 +21,8 @@ use rskafka::{
 };
 use tokio::{sync::Mutex, time::timeout};
 
-use super::{Bounds, Fetched, Header, PartitionReader, ReadError, Record};
-use crate::identity::{Confirm, Identity, IdentityError};
+use super::{Bounds, Fetched, Header, OpenReader, PartitionReader, ReadError, Record};
+use crate::identity::{Confirm, IdentityError};
 
 /// How long a broker may hold a fetch that finds nothing.
 const FETCH_WAIT_MS: i32 = 500;
@@ -33,26 +33,25 @@ const FETCH_BYTES: i32 = 256 << 10;
 const CALL_LIMIT: Duration = Duration::from_secs(15);
 
 /// Makes the readers of one topic. They share a client for metadata; each has a connection of its own.
-#[derive(Debug)]
 pub struct Readers {
     settings: KafkaSettings,
-    identity: Arc<Identity>,
+    identity: Arc<dyn Confirm>,
     clock: Clock,
     client: Mutex<Option<Arc<Client>>>,
+}
+
+impl std::fmt::Debug for Readers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Readers").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 impl Readers {
     /// For the topic of `settings`. Whether it exists is asked of `identity` first, each time: rskafka would
     /// create it by asking, and bring a deleted topic back to life.
     #[must_use]
-    pub fn new(settings: KafkaSettings, identity: Arc<Identity>, clock: Clock) -> Arc<Self> {
+    pub fn new(settings: KafkaSettings, identity: Arc<dyn Confirm>, clock: Clock) -> Arc<Self> {
         Arc::new(Self { settings, identity, clock, client: Mutex::new(None) })
-    }
-
-    /// The reader of `partition`. Connects at its first call.
-    #[must_use]
-    pub fn reader(self: &Arc<Self>, partition: i32) -> RskafkaReader {
-        RskafkaReader { readers: Arc::clone(self), partition, client: None, lost_at: Duration::ZERO }
     }
 
     async fn client(&self) -> Result<Arc<Client>, Error> {
@@ -79,14 +78,30 @@ impl Readers {
     }
 }
 
+impl OpenReader for Arc<Readers> {
+    fn open(&self, partition: i32) -> Box<dyn PartitionReader> {
+        Box::new(RskafkaReader {
+            readers: Self::clone(self),
+            partition,
+            client: None,
+            lost_at: Duration::ZERO,
+        })
+    }
+}
+
 /// Reads one partition through rskafka.
-#[derive(Debug)]
 pub struct RskafkaReader {
     readers: Arc<Readers>,
     partition: i32,
     client: Option<Arc<PartitionClient>>,
     /// When the last client was given up: whether the topic exists must be known later than this.
     lost_at: Duration,
+}
+
+impl std::fmt::Debug for RskafkaReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RskafkaReader").field("partition", &self.partition).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
