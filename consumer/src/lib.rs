@@ -21,6 +21,7 @@ pub mod batch;
 pub mod budget;
 pub mod config;
 pub mod error;
+pub mod group;
 pub mod identity;
 pub mod ledger;
 pub mod lines;

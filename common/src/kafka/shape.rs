@@ -62,8 +62,15 @@ pub const fn between(since: i16, until: i16, kind: Kind) -> Field {
 /// Whether `body`, a message without its header, is as long as its counts say, to the byte.
 #[must_use]
 pub fn is_sound(fields: &[Field], version: i16, flexible: bool, body: &[u8]) -> bool {
-    let mut walk = Walk { rest: body, version, flexible, elements_left: MAX_ELEMENTS };
-    walk.structure(fields).is_some() && walk.rest.is_empty()
+    sound_length(fields, version, flexible, body) == Some(body.len())
+}
+
+/// How many of `bytes` the message takes that they begin with; `None` where they do not have what it claims.
+#[must_use]
+pub fn sound_length(fields: &[Field], version: i16, flexible: bool, bytes: &[u8]) -> Option<usize> {
+    let mut walk = Walk { rest: bytes, version, flexible, elements_left: MAX_ELEMENTS };
+    walk.structure(fields)?;
+    Some(bytes.len() - walk.rest.len())
 }
 
 /// A position in a message. Every step is `None` when the bytes do not have what they claim.
@@ -181,6 +188,8 @@ mod tests {
     #[test]
     fn what_is_left_over_is_unsound() {
         assert!(!is_sound(&[field(Fixed(2))], 0, false, &[0, 0, 0]));
+        assert_eq!(sound_length(&[field(Fixed(2))], 0, false, &[0, 0, 0]), Some(2));
+        assert_eq!(sound_length(&[field(Fixed(2))], 0, false, &[0]), None);
     }
 
     proptest! {
