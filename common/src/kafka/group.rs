@@ -75,7 +75,7 @@ pub struct Join {
     pub rebalance_timeout: Duration,
     /// The assignors it can use, best first, each with the member's subscription as that one wants it.
     pub protocols: Vec<(String, Bytes)>,
-    /// Why it joins, in words for the broker's log (KIP-800); brokers older than Kafka 3.2 are not told.
+    /// Why it joins, in words for the broker's log (KIP-800); versions before 8 do not tell them.
     pub reason: String,
 }
 
