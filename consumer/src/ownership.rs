@@ -48,8 +48,19 @@ pub enum OwnershipError {
     },
 }
 
-/// Claims `topic`'s folder below `prefix` for what `manifest` says, or finds it claimed for just that. Returns what
-/// the file says.
+/// The name in the file's user metadata that says how many partitions the topic had when it was made.
+const PARTITIONS: &str = "partitions";
+
+/// What a claimed folder says of its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// How many partitions the topic had. Those that were added since are read from their start, whatever
+    /// `AUTO_OFFSET_RESET` says.
+    pub first_partitions: i32,
+}
+
+/// Claims `topic`'s folder below `prefix` for what `manifest` says, or finds it claimed for just that. The topic has
+/// `partitions` now.
 ///
 /// # Errors
 /// [`OwnershipError::Store`] may pass; anything else needs a person.
@@ -58,13 +69,14 @@ pub async fn claim(
     prefix: &Prefix,
     topic: &str,
     manifest: &Manifest,
-) -> Result<Manifest, OwnershipError> {
+    partitions: i32,
+) -> Result<Claim, OwnershipError> {
     let key = object_key::manifest(prefix, topic);
-    let object = |body: Vec<u8>| NewObject {
+    let object = |body: Vec<u8>, partitions: i32| NewObject {
         key: key.clone(),
         body: body.into(),
         content_type: "application/json",
-        metadata: UserMetadata::new(),
+        metadata: UserMetadata::from([(PARTITIONS.to_owned(), partitions.to_string())]),
     };
     let mut stored = bucket.get(&key).await?;
     if stored.is_none() {
@@ -81,7 +93,7 @@ pub async fn claim(
     }
     if stored.is_none() {
         // Whatever it answers: what counts is what stands there afterwards.
-        let answer = bucket.create(&object(manifest.to_bytes())).await;
+        let answer = bucket.create(&object(manifest.to_bytes(), partitions)).await;
         stored = bucket.get(&key).await?;
         if let (None, Err(error)) = (&stored, answer) {
             return Err(error.into());
@@ -95,11 +107,13 @@ pub async fn claim(
         }
         .into());
     };
-    let claimed =
-        manifest.check(&stored).map_err(|problem| OwnershipError::Other { key: key.clone(), problem })?;
-    // The same bytes, so that a store that does overwrite changes nothing.
-    match bucket.create(&object(stored.to_vec())).await? {
-        CreateAnswer::Exists => Ok(claimed),
+    manifest.check(&stored).map_err(|problem| OwnershipError::Other { key: key.clone(), problem })?;
+    let said = bucket.metadata(&key).await?.unwrap_or_default();
+    // Whoever made the file by hand said nothing.
+    let first_partitions = said.get(PARTITIONS).and_then(|text| text.parse().ok()).unwrap_or(partitions);
+    // The same content, so that a store that does overwrite changes nothing.
+    match bucket.create(&object(stored.to_vec(), first_partitions)).await? {
+        CreateAnswer::Exists => Ok(Claim { first_partitions }),
         CreateAnswer::Created => Err(OwnershipError::IgnoresConditions { key }),
     }
 }
@@ -116,12 +130,19 @@ mod tests {
             topic_id: topic_id.to_owned(),
             layout: "log".to_owned(),
             compression: "none".to_owned(),
-            partitions: None,
         }
     }
 
-    async fn claim_as(bucket: &MemoryBucket, topic_id: &str) -> Result<Manifest, OwnershipError> {
-        claim(bucket, &Prefix::default(), "t", &manifest(topic_id)).await
+    async fn claim_as(bucket: &MemoryBucket, topic_id: &str) -> Result<Claim, OwnershipError> {
+        claim_with(bucket, topic_id, 4).await
+    }
+
+    async fn claim_with(
+        bucket: &MemoryBucket,
+        topic_id: &str,
+        partitions: i32,
+    ) -> Result<Claim, OwnershipError> {
+        claim(bucket, &Prefix::default(), "t", &manifest(topic_id), partitions).await
     }
 
     #[tokio::test]
@@ -136,6 +157,13 @@ mod tests {
                 && error.to_string().contains("choose another S3_PREFIX"),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn how_many_partitions_there_were_at_first_is_kept() {
+        let bucket = MemoryBucket::default();
+        assert_eq!(claim_with(&bucket, "a", 4).await.unwrap(), Claim { first_partitions: 4 });
+        assert_eq!(claim_with(&bucket, "a", 9).await.unwrap(), Claim { first_partitions: 4 });
     }
 
     #[tokio::test]

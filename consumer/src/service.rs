@@ -180,12 +180,12 @@ impl Service {
         let manifest = Manifest::for_topic(&topic);
         let mut patience = Patience::new(alerts, clock, &self.config.bucket);
         loop {
-            match ownership::claim(&**bucket, &self.config.prefix, place, &manifest).await {
+            match ownership::claim(&**bucket, &self.config.prefix, place, &manifest, count(&topic)).await {
                 Ok(claimed) => {
                     patience.over();
                     return Ok(Ledger {
                         id: LedgerId::new(&self.config.bucket, &self.config.prefix, &topic.printed_id()),
-                        first_partitions: claimed.partitions.unwrap_or_else(|| count(&topic)),
+                        first_partitions: claimed.first_partitions,
                     });
                 }
                 Err(OwnershipError::Store(error)) => {

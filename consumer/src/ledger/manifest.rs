@@ -20,10 +20,6 @@ pub struct Manifest {
     pub layout: String,
     /// How they are compressed: `none`.
     pub compression: String,
-    /// How many partitions the topic had when the file was made: later ones are read from their start, whatever
-    /// `AUTO_OFFSET_RESET` says. Not compared.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub partitions: Option<i32>,
 }
 
 impl Manifest {
@@ -36,7 +32,6 @@ impl Manifest {
             topic_id: topic.printed_id(),
             layout: "log".to_owned(),
             compression: "none".to_owned(),
-            partitions: i32::try_from(topic.partitions.len()).ok(),
         }
     }
 
@@ -48,11 +43,11 @@ impl Manifest {
         text
     }
 
-    /// Compares the `stored` file with this one; returns what is stored.
+    /// Compares the `stored` file with this one.
     ///
     /// # Errors
     /// [`OtherOwner`]: every member that differs, by name.
-    pub fn check(&self, stored: &[u8]) -> Result<Self, OtherOwner> {
+    pub fn check(&self, stored: &[u8]) -> Result<(), OtherOwner> {
         let read: Self = serde_json::from_slice(stored)
             .map_err(|error| OtherOwner(format!("it can't be read ({error})")))?;
         let mut differs = Vec::new();
@@ -66,7 +61,7 @@ impl Manifest {
         compare("topic_id", &read.topic_id, &self.topic_id);
         compare("layout", &read.layout, &self.layout);
         compare("compression", &read.compression, &self.compression);
-        if differs.is_empty() { Ok(read) } else { Err(OtherOwner(differs.join(", "))) }
+        if differs.is_empty() { Ok(()) } else { Err(OtherOwner(differs.join(", "))) }
     }
 }
 
@@ -86,21 +81,12 @@ mod tests {
             topic_id: "t".to_owned(),
             layout: "log".to_owned(),
             compression: "none".to_owned(),
-            partitions: Some(4),
         }
     }
 
     #[test]
     fn its_own_file_is_accepted() {
-        assert_eq!(manifest().check(&manifest().to_bytes()), Ok(manifest()));
-    }
-
-    #[test]
-    fn partitions_may_be_added_later_and_older_files_do_not_count_them() {
-        let grown = Manifest { partitions: Some(8), ..manifest() };
-        assert_eq!(grown.check(&manifest().to_bytes()).unwrap().partitions, Some(4));
-        let older = Manifest { partitions: None, ..manifest() };
-        assert_eq!(manifest().check(&older.to_bytes()).unwrap().partitions, None);
+        assert_eq!(manifest().check(&manifest().to_bytes()), Ok(()));
     }
 
     #[test]
