@@ -4,6 +4,7 @@
 //! Bootstrap --connection::Connection (dial, ApiVersions, one request at a time)--> broker
 //!                 ^ api::Api: what each request is called, its versions, the shape of its answer
 //!                 ^ metadata::topic (ids of topic and cluster, partitions)
+//!                 ^ group: the requests of a consumer group's member
 //! ```
 //!
 //! rskafka reads and publishes, but it knows no groups and no topic ids, and it creates a topic by asking
@@ -15,6 +16,7 @@ pub mod api;
 pub mod bootstrap;
 pub mod connection;
 pub mod error;
+pub mod group;
 pub mod metadata;
 pub mod settings;
 pub mod shape;

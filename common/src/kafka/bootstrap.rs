@@ -10,6 +10,15 @@ pub struct Address {
 }
 
 impl Address {
+    /// The address that a broker tells of itself or of another one: `host` is without brackets. `None` for
+    /// what can't be one.
+    #[must_use]
+    pub fn new(host: &str, port: i32) -> Option<Self> {
+        let port = u16::try_from(port).ok().filter(|port| *port != 0)?;
+        let plain = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:".contains(c));
+        plain.then(|| Self { host: host.to_owned(), port })
+    }
+
     /// The name or IP address, without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
@@ -82,9 +91,8 @@ fn address(text: &str) -> Option<Address> {
             None => (text, None),
         },
     };
-    let port = port.map_or(Some(9092), |port| port.parse().ok()).filter(|port| *port != 0)?;
-    let plain = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:".contains(c));
-    plain.then(|| Address { host: host.to_owned(), port })
+    let port = port.map_or(Some(9092), |port| port.parse::<u16>().ok())?;
+    Address::new(host, i32::from(port))
 }
 
 /// A topic's name as Kafka allows it: 1 to 249 of letters, digits, `.`, `_` and `-`.

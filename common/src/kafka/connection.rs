@@ -119,9 +119,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let request = ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str("coinduit"))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-        let mut answer = connection.call_version(&request, 3).await?;
+        let mut answer = connection.call_version(&request, 3, limits.request).await?;
         if answer.error_code == ResponseError::UnsupportedVersion.code() {
-            answer = connection.call_version(&request, 0).await?;
+            answer = connection.call_version(&request, 0, limits.request).await?;
         }
         if answer.error_code != 0 {
             return Err(KafkaError::refused(answer.error_code, "ApiVersions", connection.address));
@@ -146,13 +146,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// # Cancel safety
     /// Dropping the future leaves the connection unusable.
     pub async fn call<R: Api>(&mut self, request: &R) -> Result<R::Response, KafkaError> {
-        let ours = R::TRIED;
+        self.call_within(self.limits.request, request).await
+    }
+
+    /// Asks as [`Connection::call`] does, with a time `limit` of its own: some requests are answered only
+    /// when others have done their part.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`].
+    ///
+    /// # Cancel safety
+    /// That of [`Connection::call`].
+    pub async fn call_within<R: Api>(
+        &mut self,
+        limit: Duration,
+        request: &R,
+    ) -> Result<R::Response, KafkaError> {
+        let version = self.version_of::<R>()?;
+        self.call_version(request, version, limit).await
+    }
+
+    /// The version in which [`Connection::call`] asks, for requests that differ by it.
+    ///
+    /// # Errors
+    /// [`KafkaError::Unsupported`] where the broker speaks none of those that were tried here.
+    pub fn version_of<R: Api>(&self) -> Result<i16, KafkaError> {
+        self.version_from::<R>(*R::TRIED.start())
+    }
+
+    /// [`Connection::version_of`], for a request that needs `oldest` or newer.
+    ///
+    /// # Errors
+    /// [`KafkaError::Unsupported`] where the broker speaks none of those.
+    pub fn version_from<R: Api>(&self, oldest: i16) -> Result<i16, KafkaError> {
+        let ours = oldest..=*R::TRIED.end();
         let theirs = self.versions.get(&R::KEY);
         let common = theirs.map(|theirs| (*theirs.end()).min(*ours.end()));
         let version = common.filter(|version| {
             ours.contains(version) && theirs.is_some_and(|theirs| theirs.contains(version))
         });
-        let version = version.ok_or_else(|| KafkaError::Unsupported {
+        version.ok_or_else(|| KafkaError::Unsupported {
             address: self.address.clone(),
             request: R::NAME,
             broker: theirs.map_or_else(
@@ -160,11 +193,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 |theirs| format!("{} to {}", theirs.start(), theirs.end()),
             ),
             ours: format!("{} to {}", ours.start(), ours.end()),
-        })?;
-        self.call_version(request, version).await
+        })
     }
 
-    async fn call_version<R: Api>(&mut self, request: &R, version: i16) -> Result<R::Response, KafkaError> {
+    /// How long a request may take that nobody else delays.
+    pub(super) const fn request_limit(&self) -> Duration {
+        self.limits.request
+    }
+
+    async fn call_version<R: Api>(
+        &mut self,
+        request: &R,
+        version: i16,
+        limit: Duration,
+    ) -> Result<R::Response, KafkaError> {
         let (address, request_name) = (self.address.clone(), R::NAME);
         if !self.usable {
             let source =
@@ -178,18 +220,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             |problem| KafkaError::NotKafka { address: self.address.clone(), request: request_name, problem };
         let frame =
             encode(request, version, self.correlation_id, self.client_id.clone()).map_err(not_kafka)?;
-        let answer = match timeout(self.limits.request, exchange(&mut self.stream, &frame)).await {
+        let answer = match timeout(limit, exchange(&mut self.stream, &frame)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
                 return Err(not_kafka(error.to_string()));
             }
             Ok(Err(source)) => return Err(KafkaError::Broken { address, request: request_name, source }),
             Err(_) => {
-                return Err(KafkaError::TimedOut {
-                    address,
-                    request: request_name,
-                    limit: self.limits.request,
-                });
+                return Err(KafkaError::TimedOut { address, request: request_name, limit });
             }
         };
         let answer = decode::<R>(answer, version, self.correlation_id).map_err(not_kafka)?;
@@ -332,6 +370,32 @@ mod tests {
         let error =
             Connection::over(ours, "silent:9092".to_owned(), "test", Limits::default()).await.unwrap_err();
         assert_eq!(error.to_string(), "Kafka broker silent:9092 did not answer ApiVersions within 10s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_can_have_a_time_limit_of_its_own() {
+        let (ours, mut theirs) = duplex(1 << 16);
+        tokio::spawn(async move {
+            let head = versions(0..=12, 3, 0);
+            theirs.write_i32(i32::try_from(head.len() + 4).unwrap()).await.unwrap();
+            theirs.write_i32(1).await.unwrap();
+            theirs.write_all(&head).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(600)).await;
+        });
+        let mut connection =
+            Connection::over(ours, "slow:9092".to_owned(), "test", Limits::default()).await.unwrap();
+        let request = MetadataRequest::default();
+        let error = connection.call_within(Duration::from_secs(300), &request).await.unwrap_err();
+        assert_eq!(error.to_string(), "Kafka broker slow:9092 did not answer Metadata within 300s");
+    }
+
+    #[tokio::test]
+    async fn a_request_can_need_a_newer_version_than_others_of_its_kind() {
+        let connection = connect(vec![versions(0..=11, 3, 0)]).await.unwrap();
+        assert_eq!(connection.version_of::<MetadataRequest>().unwrap(), 11);
+        assert_eq!(connection.version_from::<MetadataRequest>(11).unwrap(), 11);
+        let error = connection.version_from::<MetadataRequest>(12).unwrap_err();
+        assert!(error.to_string().contains("versions 0 to 11, Coinduit needs 12 to 12"), "{error}");
     }
 
     #[tokio::test]

@@ -56,6 +56,16 @@ pub enum KafkaError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The answer is Kafka's protocol, but says nothing that can be used.
+    #[error("Kafka's answer to {request} about {about} can't be used: {problem}")]
+    Useless {
+        /// What was asked.
+        request: &'static str,
+        /// The topic or group it was about.
+        about: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The broker is too old or too new.
     #[error(
         "Kafka broker {address} speaks {request} versions {broker}, Coinduit needs {ours}; Kafka 2.8 or newer has them"
@@ -93,13 +103,35 @@ impl KafkaError {
         Self::Refused { error, code, request, about: about.into() }
     }
 
+    /// The answer to `request` lacks what was asked for, or has it in a form that can't be.
+    #[must_use]
+    pub fn useless(request: &'static str, about: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Useless { request, about: about.into(), problem: problem.into() }
+    }
+
+    /// What the broker refused with; `None` for every other failure. A code without a name is
+    /// [`ResponseError::Unknown`] with its number.
+    #[must_use]
+    pub const fn code(&self) -> Option<ResponseError> {
+        match self {
+            Self::Refused { code, .. } => ResponseError::try_from_code(*code),
+            Self::Unreachable { .. }
+            | Self::Connect { .. }
+            | Self::TimedOut { .. }
+            | Self::Broken { .. }
+            | Self::NotKafka { .. }
+            | Self::Useless { .. }
+            | Self::Unsupported { .. } => None,
+        }
+    }
+
     /// Whether the same call may work later without anybody changing anything.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Unreachable { source, .. } => source.is_retryable(),
             Self::Connect { .. } | Self::TimedOut { .. } | Self::Broken { .. } => true,
-            Self::NotKafka { .. } | Self::Unsupported { .. } => false,
+            Self::NotKafka { .. } | Self::Useless { .. } | Self::Unsupported { .. } => false,
             Self::Refused { code, .. } => {
                 ResponseError::try_from_code(*code).is_some_and(|error| error.is_retriable())
             }

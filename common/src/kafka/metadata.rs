@@ -5,7 +5,7 @@
 //!
 //! Source: KIP-516, "Topic Identifiers"; Metadata from version 10 carries them (Kafka 2.8).
 
-use std::ops::RangeInclusive;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use kafka_protocol::{
@@ -93,6 +93,43 @@ pub async fn topic<S: AsyncRead + AsyncWrite + Unpin + Send>(
     describe(answer, topic)
 }
 
+/// How many partitions each of `topics` has, without creating any. What the cluster doesn't have is left out.
+///
+/// # Errors
+/// What [`Connection::call`] gives, and [`KafkaError::Refused`] for the first topic with any other answer
+/// than a description.
+pub async fn topics<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    connection: &mut Connection<S>,
+    topics: &[String],
+) -> Result<BTreeMap<String, i32>, KafkaError> {
+    let named = |name: &String| {
+        MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_string(name.clone()))))
+    };
+    let request = MetadataRequest::default()
+        .with_topics(Some(topics.iter().map(named).collect()))
+        .with_allow_auto_topic_creation(false);
+    count(&connection.call(&request).await?, topics)
+}
+
+fn count(answer: &MetadataResponse, topics: &[String]) -> Result<BTreeMap<String, i32>, KafkaError> {
+    let mut counts = BTreeMap::new();
+    for found in &answer.topics {
+        let Some(name) = topics.iter().find(|name| found.name.as_ref().is_some_and(|n| n.as_str() == **name))
+        else {
+            continue;
+        };
+        match ResponseError::try_from_code(found.error_code) {
+            None => {
+                let partitions = i32::try_from(found.partitions.len()).unwrap_or(i32::MAX);
+                counts.insert(name.clone(), partitions);
+            }
+            Some(ResponseError::UnknownTopicOrPartition) => {}
+            Some(_) => return Err(KafkaError::refused(found.error_code, MetadataRequest::NAME, name)),
+        }
+    }
+    Ok(counts)
+}
+
 fn describe(answer: MetadataResponse, topic: &str) -> Result<Option<Topic>, KafkaError> {
     let cluster_id = answer.cluster_id.as_ref().map(ToString::to_string).unwrap_or_default();
     let Some(found) = answer
@@ -152,6 +189,17 @@ mod tests {
             body.advance(1);
             assert!(!shape::is_sound(MetadataRequest::ANSWER, version, true, &body), "{version}");
         }
+    }
+
+    #[test]
+    fn partitions_are_counted_where_there_is_a_topic() {
+        let asked = ["prices".to_owned(), "missing".to_owned()];
+        let mut both = answer("prices", 0);
+        both.topics.extend(answer("missing", 3).topics);
+        both.topics.extend(answer("nobody asked", 29).topics);
+        assert_eq!(count(&both, &asked).unwrap(), BTreeMap::from([("prices".to_owned(), 2)]));
+        both.topics.extend(answer("missing", 5).topics);
+        assert_eq!(count(&both, &asked).unwrap_err().code(), Some(ResponseError::LeaderNotAvailable));
     }
 
     #[test]
