@@ -94,10 +94,32 @@ pub fn tail_of(folder: &str, key: &str) -> Option<i64> {
     name.parse().ok()
 }
 
+/// The partition in whose folder below `topic_folder` the key lies; `None` for any other key.
+#[must_use]
+pub fn partition_of(topic_folder: &str, key: &str) -> Option<i32> {
+    let (number, _) = key.strip_prefix(topic_folder)?.strip_prefix("partition=")?.split_once('/')?;
+    let partition: i32 = number.parse().ok()?;
+    (partition >= 0 && partition.to_string() == number).then_some(partition)
+}
+
 /// Where a record goes that can't be a line.
 #[must_use]
 pub fn quarantine(prefix: &Prefix, topic: &str, partition: i32, offset: i64) -> String {
-    format!("{prefix}quarantine/{topic}/partition={partition}/{offset:020}.json")
+    format!("{}{offset:020}.json", quarantine_folder(prefix, topic, partition))
+}
+
+/// The folder of one partition's records that can't be lines.
+#[must_use]
+pub fn quarantine_folder(prefix: &Prefix, topic: &str, partition: i32) -> String {
+    format!("{prefix}quarantine/{topic}/partition={partition}/")
+}
+
+/// The offset of the record in a quarantine `folder` that the key names; `None` for any other key.
+#[must_use]
+pub fn quarantined_offset(folder: &str, key: &str) -> Option<i64> {
+    let name = key.strip_prefix(folder)?.strip_suffix(".json")?;
+    let digits = name.len() == 20 && name.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| name.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -143,6 +165,28 @@ mod tests {
             assert_eq!(tail_of(folder, other), None, "{other}");
         }
         assert_eq!(tail_of(folder, "t/partition=0/00000000000000000001.jsonl.gz"), Some(1));
+    }
+
+    #[test]
+    fn folders_know_what_is_theirs() {
+        for (key, partition) in [
+            ("p/t/partition=0/x", Some(0)),
+            ("p/t/partition=12/00000000000000000001.jsonl", Some(12)),
+            ("p/t/partition=012/x", None),
+            ("p/t/partition=-1/x", None),
+            ("p/t/partition=1", None),
+            ("p/t/_coinduit.json", None),
+            ("p/u/partition=1/x", None),
+        ] {
+            assert_eq!(partition_of("p/t/", key), partition, "{key}");
+        }
+        let folder = quarantine_folder(&Prefix::default(), "t", 3);
+        assert_eq!(quarantined_offset(&folder, &quarantine(&Prefix::default(), "t", 3, 7)), Some(7));
+        for other in
+            ["7.json", "00000000000000000007.jsonl", "+0000000000000000007.json", "99999999999999999999.json"]
+        {
+            assert_eq!(quarantined_offset(&folder, &format!("{folder}{other}")), None, "{other}");
+        }
     }
 
     proptest! {

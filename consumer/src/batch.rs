@@ -232,7 +232,8 @@ pub struct Sealed {
     pub held_bytes: usize,
 }
 
-fn origin<'a>(topic: &'a str, partition: i32, record: &'a Record) -> Origin<'a> {
+/// What `record` of `topic`/`partition` may append to its line.
+pub(crate) fn origin<'a>(topic: &'a str, partition: i32, record: &'a Record) -> Origin<'a> {
     Origin {
         topic,
         partition,

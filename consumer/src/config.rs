@@ -12,7 +12,7 @@ use coinduit_common::{
     telemetry::LogSettings,
 };
 
-use crate::{batch::Limits, ledger::resume::Reset};
+use crate::{audit::settings::AuditArgs, batch::Limits, ledger::resume::Reset};
 
 /// Reads a Kafka topic and writes it to S3 as newline JSON objects, each record exactly once.
 #[derive(Debug, Parser)]
@@ -26,22 +26,22 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "Every option is an environment variable too; a flag wins. AWS settings are the SDKs' own (AWS_REGION,
 AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL_S3, ...). Logs: RUST_LOG [info], LOG_FORMAT [text on a terminal, else json].
-Exit codes: 0 done, 1 failed (running again may help), 2 misconfigured.";
+Exit codes: 0 done, 1 failed (running again may help), 2 misconfigured, 3 the audit found something.";
 
+/// What it is to do.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Read and write until told to stop (the default)
-    Run(Args),
+    Run(Box<Args>),
+    /// Prove that the objects have no gap and no overlap, and hold what the topic still has
+    Audit(Box<AuditArgs>),
 }
 
 impl Cli {
-    /// The settings of `run`, the only thing it does so far.
+    /// The command; `run` where the operator named none.
     #[must_use]
-    pub fn into_args(self) -> Args {
-        match self.command {
-            Some(Command::Run(args)) => args,
-            None => self.run,
-        }
+    pub fn into_command(self) -> Command {
+        self.command.unwrap_or_else(|| Command::Run(Box::new(self.run)))
     }
 }
 
@@ -351,8 +351,12 @@ mod tests {
             &["consumer", "--s3-bucket", "b", "--exit-at-end"][..],
             &["consumer", "run", "--s3-bucket", "b", "--exit-at-end"],
         ] {
-            let args = Cli::try_parse_from(line).unwrap().into_args();
+            let Command::Run(args) = Cli::try_parse_from(line).unwrap().into_command() else {
+                panic!("{line:?} is run")
+            };
             assert!(args.exit_at_end && args.s3_bucket.as_deref() == Some("b"));
         }
+        let audit = Cli::try_parse_from(["consumer", "audit", "--s3-bucket", "b"]).unwrap().into_command();
+        assert!(matches!(audit, Command::Audit(_)), "{audit:?}");
     }
 }

@@ -17,6 +17,7 @@ use coinduit_common::{
 };
 use tracing::{info, warn};
 
+pub mod audit;
 pub mod batch;
 pub mod budget;
 pub mod config;

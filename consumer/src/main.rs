@@ -1,41 +1,61 @@
 //! The `consumer` binary.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
 
 use clap::Parser;
-use coinduit_common::{config::Env, crypto, exit::Exit, report::Chain, shutdown::Signals, telemetry};
-use coinduit_consumer::config::{Cli, Config};
+use coinduit_common::{
+    config::{Env, Faults},
+    crypto,
+    exit::Exit,
+    report::Chain,
+    shutdown::Signals,
+    telemetry,
+};
+use coinduit_consumer::{
+    audit::{self, settings::AuditConfig},
+    config::{Cli, Command, Config},
+};
 use tracing::{error, info};
 
 fn main() -> ExitCode {
     crypto::install_ring();
-    let config = match Config::new(&Cli::parse().into_args(), &Env::from_process()) {
-        Ok(config) => config,
-        Err(faults) => {
-            eprintln!("error: {faults}");
-            return Exit::Misconfigured.into();
-        }
+    let env = Env::from_process();
+    let ended = match Cli::parse().into_command() {
+        Command::Run(args) => Config::new(&args, &env).map(|config| {
+            telemetry::init(config.log.clone());
+            to_the_end(run(config))
+        }),
+        Command::Audit(args) => AuditConfig::new(&args, &env).map(|config| {
+            telemetry::init(config.log.clone());
+            to_the_end(look(config))
+        }),
     };
-    telemetry::init(config.log.clone());
-    match run_to_the_end(config) {
-        Ok(exit) => exit.into(),
-        Err(error) => {
-            error!(%error, "can't start");
-            Exit::Failed.into()
-        }
-    }
+    ended.unwrap_or_else(misconfigured).into()
 }
 
-/// Runs, and leaves behind whatever can't be stopped: a name that is being looked up would otherwise keep the
+fn misconfigured(faults: Faults) -> Exit {
+    eprintln!("error: {faults}");
+    Exit::Misconfigured
+}
+
+/// Works, and leaves behind whatever can't be stopped: a name that is being looked up would otherwise keep the
 /// process beyond DRAIN_TIMEOUT.
-fn run_to_the_end(config: Config) -> std::io::Result<Exit> {
-    let runtime = tokio::runtime::Runtime::new()?;
-    let ended = runtime.block_on(run(config));
-    runtime.shutdown_background();
-    ended
+fn to_the_end(work: impl Future<Output = io::Result<Exit>>) -> Exit {
+    let ended = tokio::runtime::Runtime::new().and_then(|runtime| {
+        let ended = runtime.block_on(work);
+        runtime.shutdown_background();
+        ended
+    });
+    ended.unwrap_or_else(|error| {
+        error!(%error, "can't start");
+        Exit::Failed
+    })
 }
 
-async fn run(config: Config) -> std::io::Result<Exit> {
+async fn run(config: Config) -> io::Result<Exit> {
     let mut signals = Signals::install()?;
     Ok(match coinduit_consumer::run(config, signals.received()).await {
         Ok(()) => {
@@ -47,4 +67,38 @@ async fn run(config: Config) -> std::io::Result<Exit> {
             error.exit()
         }
     })
+}
+
+async fn look(config: AuditConfig) -> io::Result<Exit> {
+    let mut signals = Signals::install()?;
+    let terminal = io::stderr().is_terminal();
+    let show = |line: &str| show(terminal, line);
+    let audited = tokio::select! {
+        audited = audit::run(&config, &show) => audited,
+        signal = signals.received() => {
+            show("");
+            info!(signal, "stopped before the audit was done");
+            return Ok(Exit::Failed);
+        }
+    };
+    show("");
+    Ok(match audited {
+        Ok(report) => {
+            let mut out = io::stdout().lock();
+            // Where nobody listens any more, the exit code still says it.
+            drop(out.write_all(report.print(config.json).as_bytes()).and_then(|()| out.flush()));
+            if report.totals().findings == 0 { Exit::Done } else { Exit::Finding }
+        }
+        Err(error) => {
+            error!(error = %Chain(&error), "the audit could not look");
+            error.exit()
+        }
+    })
+}
+
+/// How far the audit has come: one line that is written over, for people who watch.
+fn show(terminal: bool, line: &str) {
+    if terminal {
+        eprint!("\r\x1b[K{line}");
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::TryStreamExt;
 use object_store::aws::AmazonS3;
 use object_store::path::Path;
-use object_store::{Attribute, ObjectStore, ObjectStoreExt};
+use object_store::{Attribute, Attributes, ObjectStore, ObjectStoreExt, PutOptions};
 
 /// A bucket.
 #[derive(Debug)]
@@ -87,6 +87,29 @@ impl Bucket {
         let body = found.bytes().await.expect("read an object");
         let body = String::from_utf8(body.into()).expect("objects are text");
         Object { key: key.to_owned(), body, content_type, metadata }
+    }
+
+    /// Stores `object`, whatever was there.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub async fn put(&self, object: &Object) {
+        let mut attributes = Attributes::new();
+        for (name, value) in &object.metadata {
+            attributes.insert(Attribute::Metadata(name.clone().into()), value.clone().into());
+        }
+        let path = Path::parse(&object.key).expect("keys of the contract are paths");
+        let options = PutOptions { attributes, ..PutOptions::default() };
+        self.0.put_opts(&path, object.body.clone().into(), options).await.expect("put an object");
+    }
+
+    /// Deletes the object at `key`.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub async fn delete(&self, key: &str) {
+        let path = Path::parse(key).expect("keys of the contract are paths");
+        self.0.delete(&path).await.unwrap_or_else(|error| panic!("delete {key}: {error}"));
     }
 
     /// All objects below `folder`, in the order of their keys.

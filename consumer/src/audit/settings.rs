@@ -1,0 +1,103 @@
+//! What an audit is told: the settings of `run` that say where records and objects are.
+
+use clap::{ArgAction, Args};
+use coinduit_common::{
+    aws::AwsSettings,
+    config::{Env, Faults, given},
+    kafka::settings::{KafkaArgs, KafkaSettings},
+    object_key::Prefix,
+    telemetry::LogSettings,
+};
+
+/// What the operator wrote.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AuditArgs {
+    #[command(flatten)]
+    kafka: KafkaArgs,
+    /// Consumer group whose committed offsets say how far the topic is handled [default: coinduit]
+    #[arg(long, env = "KAFKA_GROUP_ID", value_name = "NAME", help_heading = "Kafka")]
+    kafka_group_id: Option<String>,
+
+    /// Bucket that is looked at (required)
+    #[arg(long, env = "S3_BUCKET", value_name = "NAME", help_heading = "Objects")]
+    s3_bucket: Option<String>,
+    /// Before every key; a missing last / is added [default: none]
+    #[arg(long, env = "S3_PREFIX", value_name = "PREFIX", help_heading = "Objects")]
+    s3_prefix: Option<String>,
+
+    /// Print one JSON document instead of a table
+    #[arg(long, action = ArgAction::SetTrue, help_heading = "Audit")]
+    json: bool,
+    /// Look at the bucket alone, and do not connect to Kafka
+    #[arg(long, action = ArgAction::SetTrue, help_heading = "Audit")]
+    bucket_only: bool,
+}
+
+/// What the audit may rely on.
+#[derive(Debug, Clone)]
+pub struct AuditConfig {
+    /// Where records come from.
+    pub kafka: KafkaSettings,
+    /// The group.
+    pub group_id: String,
+    /// Where objects are.
+    pub bucket: String,
+    /// Before every key.
+    pub prefix: Prefix,
+    /// Print JSON.
+    pub json: bool,
+    /// Leave Kafka out.
+    pub bucket_only: bool,
+    /// The AWS side.
+    pub aws: AwsSettings,
+    /// How to log.
+    pub log: LogSettings,
+}
+
+impl AuditConfig {
+    /// Checks each value.
+    ///
+    /// # Errors
+    /// Every fault, not only the first.
+    pub fn new(args: &AuditArgs, env: &Env) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let bucket = given(args.s3_bucket.as_deref()).map(ToOwned::to_owned);
+        if bucket.is_none() {
+            faults.add("S3_BUCKET", "is not set", "name the bucket to look at");
+        }
+        let config = Self {
+            kafka: args.kafka.read("coinduit-consumer", &mut faults),
+            group_id: given(args.kafka_group_id.as_deref()).unwrap_or("coinduit").to_owned(),
+            bucket: bucket.unwrap_or_default(),
+            prefix: faults.read("S3_PREFIX", args.s3_prefix.as_deref(), Prefix::default(), Prefix::new),
+            json: args.json,
+            bucket_only: args.bucket_only,
+            aws: AwsSettings::from_env(env, &mut faults),
+            log: LogSettings::from_env(env, &mut faults),
+        };
+        faults.into_result(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_run() {
+        let args = AuditArgs { s3_bucket: Some("b".to_owned()), ..AuditArgs::default() };
+        let config = AuditConfig::new(&args, &Env::default()).unwrap();
+        assert_eq!(
+            (config.kafka.topic.as_str(), config.group_id.as_str(), config.prefix.as_str()),
+            ("crypto_prices", "coinduit", "")
+        );
+        assert!(!config.json && !config.bucket_only);
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once() {
+        let args = AuditArgs { s3_prefix: Some("/a".to_owned()), ..AuditArgs::default() };
+        let text = AuditConfig::new(&args, &Env::default()).unwrap_err().to_string();
+        assert!(text.contains("S3_BUCKET") && text.contains("S3_PREFIX"), "{text}");
+    }
+}
