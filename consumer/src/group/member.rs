@@ -750,3 +750,6 @@ fn topics_of(joined: &Joined) -> Vec<String> {
         members_of(joined).into_iter().flat_map(|member| member.subscription.topics).collect();
     topics.into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests;
