@@ -52,17 +52,39 @@ fn path(key: &str) -> Result<Path, Error> {
 }
 
 fn failed(attempted: String, error: Error) -> StoreError {
-    let permanent = matches!(
-        error,
+    let permanent = match &error {
         Error::NotFound { .. }
-            | Error::PermissionDenied { .. }
-            | Error::Unauthenticated { .. }
-            | Error::NotImplemented { .. }
-            | Error::NotSupported { .. }
-            | Error::InvalidPath { .. }
-            | Error::UnknownConfigurationKey { .. }
-    );
+        | Error::PermissionDenied { .. }
+        | Error::Unauthenticated { .. }
+        | Error::NotImplemented { .. }
+        | Error::NotSupported { .. }
+        | Error::InvalidPath { .. }
+        | Error::UnknownConfigurationKey { .. } => true,
+        Error::Generic { source, .. } => status(&**source).is_some_and(is_permanent),
+        _ => false,
+    };
     StoreError { attempted, permanent, source: Box::new(error) }
+}
+
+/// Whether a person has to change something before the same request can be answered otherwise.
+fn is_permanent(status: u16) -> bool {
+    // Time-outs, conflicts and throttling pass.
+    (400..500).contains(&status) && !matches!(status, 408 | 409 | 429)
+}
+
+/// The HTTP status in a failure that the client does not classify, as it does with failed listings: its type is
+/// not public, its words are.
+fn status(error: &(dyn std::error::Error + 'static)) -> Option<u16> {
+    const WORDS: &str = "status code: ";
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if let Some((_, after)) = text.split_once(WORDS) {
+            return after.get(..3).and_then(|digits| digits.parse().ok());
+        }
+        next = error.source();
+    }
+    None
 }
 
 #[async_trait]
@@ -130,4 +152,27 @@ fn user_metadata(attributes: &Attributes) -> UserMetadata {
         _ => None,
     });
     entries.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("Error performing list request")]
+    struct Outer(#[source] Inner);
+    #[derive(Debug, thiserror::Error)]
+    #[error("Server returned non-2xx status code: {0}: <Error><Code>NoSuchBucket</Code></Error>")]
+    struct Inner(&'static str);
+
+    #[test]
+    fn a_failed_listing_is_told_by_its_status() {
+        let is_permanent = |status| {
+            let source = Box::new(Outer(Inner(status)));
+            failed("list".to_owned(), Error::Generic { store: "S3", source }).permanent
+        };
+        assert!(is_permanent("404 Not Found") && is_permanent("403 Forbidden"));
+        assert!(!is_permanent("503 Service Unavailable") && !is_permanent("429 Too Many Requests"));
+        assert!(!is_permanent("?"));
+    }
 }
