@@ -17,7 +17,7 @@ use coinduit_common::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tracing::{debug, info, warn};
 
@@ -48,6 +48,8 @@ mod tests;
 
 /// After so many empty fetches below the high watermark people are told.
 const EMPTY_HANDED: u32 = 20;
+/// For so long a partition that is given up waits for its last commit.
+const LAST_COMMIT: Duration = Duration::from_secs(5);
 /// For so long a log may end before its own tail: a new leader's high watermark lags for a moment.
 const LAGGING_LEADER: Duration = Duration::from_secs(30);
 
@@ -206,7 +208,7 @@ impl Reading {
                 self.place.want(point);
             }
             if self.progress.is_done() {
-                self.place.acknowledged().await;
+                self.last_commit().await;
                 return Ok(());
             }
             let may_ask = self.share.has_room() && self.resume_at.is_none_or(|at| at <= Instant::now());
@@ -237,6 +239,21 @@ impl Reading {
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
                 () = self.share.changed() => {}
             }
+        }
+    }
+
+    /// Waits until the group knows what was handled; not for long where somebody waits for this partition, because
+    /// everything is stored, and the bucket is the truth.
+    async fn last_commit(mut self) {
+        let partition = self.progress.partition();
+        let patience = async {
+            stopped(&mut self.stop).await;
+            sleep(LAST_COMMIT).await;
+        };
+        tokio::select! {
+            biased;
+            () = self.place.acknowledged() => {}
+            () = patience => warn!(partition, "everything is stored, but the group did not take the last commit"),
         }
     }
 

@@ -530,3 +530,19 @@ async fn without_a_start_the_partition_waits_for_a_person() {
     world.stop.send_replace(Some(Closed::Shutdown));
     task.await.unwrap().unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_does_not_answer_does_not_hold_up_a_drain_for_long() {
+    let world = World::new();
+    world.log.append(values(0..7));
+    let task = world.start("p", false);
+    sleep(Duration::from_secs(5)).await;
+    world.group_answers.store(false, Ordering::Relaxed);
+    world.stop.send_replace(Some(Closed::Shutdown));
+    tokio::time::timeout(Duration::from_secs(10), task)
+        .await
+        .expect("it waits for the group")
+        .unwrap()
+        .unwrap();
+    assert_eq!(world.stored(), world.log.lines());
+}
