@@ -2,7 +2,7 @@
 
 use coinduit_common::{alert::AlertKind, exit::Exit};
 
-use crate::{group::member::GroupError, identity::IdentityError, ownership::OwnershipError};
+use crate::{group::event::GroupError, identity::IdentityError, ownership::OwnershipError};
 
 /// Nothing that is tried again can help.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! coordinator (connections) <-> session (one membership at work) <-> service
-//!                                 |  member: the state machine
+//!                                 |  member: the state machine, event: its words
 //!                                 |  assignor, subscription: who gets what, and how it is written
 //!                                 |  lease: may puts start?    board: what shall be committed?
 //! ```
@@ -13,6 +13,7 @@
 pub mod assignor;
 pub mod board;
 pub mod coordinator;
+pub mod event;
 pub mod lease;
 pub mod member;
 pub mod session;

@@ -33,8 +33,9 @@ use tracing::{debug, info, warn};
 use super::{
     board::Board,
     coordinator::Coordinator,
+    event::{Action, Event, Lost},
     lease::Lease,
-    member::{Action, Event, Lost, Member, Setting},
+    member::{Member, Setting},
 };
 use crate::{
     error::Fatal,
