@@ -285,8 +285,10 @@ impl<'a> Crew<'a> {
                 }
                 turn = self.session.next() => self.take_turn(turn?)?,
                 Some(ended) = self.tasks.join_next_with_id() => {
+                    // What was dropped or given up has not come to its end: the next assignment says what is left.
+                    let at_its_end = ended.is_ok() && self.releasing.is_none();
                     self.task_ended(ended)?;
-                    if self.is_at_the_end() {
+                    if self.service.config.exit_at_end && at_its_end && self.hands.is_empty() {
                         self.idle_at = Some(Instant::now());
                     }
                 }
@@ -417,10 +419,6 @@ impl<'a> Crew<'a> {
         self.releasing = None;
     }
 
-    fn is_at_the_end(&self) -> bool {
-        self.service.config.exit_at_end && self.hands.is_empty() && self.releasing.is_none()
-    }
-
     fn look_later(&mut self) {
         let topic = Arc::clone(&self.service.parts.topic);
         self.look = Some(Box::pin(async move {
@@ -497,3 +495,6 @@ async fn at(instant: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;
