@@ -297,13 +297,15 @@ impl Member {
         self.asking = false;
         let joined = match answer {
             Ok(JoinAnswer::MemberIdRequired(member_id)) => {
+                if !self.identity.member_id.is_empty() {
+                    self.again(now);
+                }
                 self.identity.member_id = member_id;
                 return Vec::new();
             }
             Ok(JoinAnswer::Joined(joined)) => joined,
             Err(error) => return self.own_request_failed(&error, now),
         };
-        self.failures = 0;
         self.identity.member_id.clone_from(&joined.member_id);
         self.identity.generation = joined.generation;
         self.protocol.clone_from(&joined.protocol);
@@ -450,10 +452,17 @@ impl Member {
     fn own_request_failed(&mut self, error: &KafkaError, now: Duration) -> Vec<Action> {
         let group = self.setting.group.clone();
         match error.code() {
-            Some(Code::UnknownMemberId) => self.lose(Lost::Forgotten),
-            Some(Code::IllegalGeneration) => self.lose(Lost::LeftBehind),
+            Some(Code::UnknownMemberId) => {
+                self.again(now);
+                self.lose(Lost::Forgotten)
+            }
+            Some(Code::IllegalGeneration) => {
+                self.again(now);
+                self.lose(Lost::LeftBehind)
+            }
             // Another rebalance began before this one was complete.
             Some(Code::RebalanceInProgress) => {
+                self.again(now);
                 self.phase = if self.stopping { Phase::Stopping } else { Phase::Joining };
                 Vec::new()
             }
@@ -468,6 +477,14 @@ impl Member {
             Some(Code::InvalidGroupId) => vec![Action::Fail(GroupError::InvalidName { group })],
             _ => self.failed(error, now),
         }
+    }
+
+    /// The next round begins at once, unless rounds fail one after the other.
+    fn again(&mut self, now: Duration) {
+        if self.failures > 0 {
+            self.retry_at = now + POLICY.wait_at(self.failures, now);
+        }
+        self.failures = self.failures.saturating_add(1);
     }
 
     /// A request failed in a way that may pass, or that a person can end without restarting this process.

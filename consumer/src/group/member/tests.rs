@@ -309,6 +309,22 @@ fn a_round_that_another_overtakes_is_begun_again() {
 }
 
 #[test]
+fn rounds_that_fail_one_after_the_other_are_no_busy_loop() {
+    for code in [Code::UnknownMemberId, Code::RebalanceInProgress] {
+        let mut world = World::new(None);
+        world.wake();
+        world.on(Event::Found(Ok(())));
+        let begun = world.now;
+        for _ in 0..20 {
+            let actions = world.on(Event::Joined(Err(refused(code))));
+            let again = if actions.is_empty() { world.wake() } else { actions };
+            assert!(matches!(again[..], [Action::Join(_)]), "{again:?}");
+        }
+        assert!(world.now > begun + at(10), "{code:?}: 20 rounds in {:?}", world.now - begun);
+    }
+}
+
+#[test]
 fn what_a_person_has_to_change_ends_the_membership_with_a_reason() {
     let fails = |code, instance: Option<&str>| {
         let mut world = World::new(instance);
