@@ -5,6 +5,7 @@
 //!                 ^ api::Api: what each request is called, its versions, the shape of its answer
 //!                 ^ metadata::topic (ids of topic and cluster, partitions)
 //!                 ^ group: the requests of a consumer group's member
+//!                                                   records --record_batch--> batches --> records
 //! ```
 //!
 //! rskafka reads and publishes, but it knows no groups and no topic ids, and it creates a topic by asking
@@ -18,6 +19,7 @@ pub mod connection;
 pub mod error;
 pub mod group;
 pub mod metadata;
+pub mod record_batch;
 pub mod settings;
 pub mod shape;
 pub mod varint;
