@@ -6,6 +6,7 @@
 //!                 ^ metadata::topic (ids of topic and cluster, partitions)
 //!                 ^ group: the requests of a consumer group's member
 //!                                                   records --record_batch--> batches --> records
+//!                                                                          `-- aborted: which of them to drop
 //! ```
 //!
 //! rskafka reads and publishes, but it knows no groups and no topic ids, and it creates a topic by asking
@@ -13,6 +14,7 @@
 //! version is ever taken from the codecs' own tables alone: each request names the versions that were
 //! tried, and the broker's answer to ApiVersions limits them.
 
+pub mod aborted;
 pub mod api;
 pub mod bootstrap;
 pub mod connection;
