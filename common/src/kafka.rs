@@ -3,10 +3,11 @@
 //! ```text
 //! Bootstrap --connection::Connection (dial, ApiVersions, one request at a time)--> broker
 //!                 ^ api::Api: what each request is called, its versions, the shape of its answer
-//!                 ^ metadata::topic (ids of topic and cluster, partitions)
+//!                 ^ metadata::topic (ids of topic and cluster, partitions), metadata::leaders
 //!                 ^ group: the requests of a consumer group's member
-//!                                                   records --record_batch--> batches --> records
-//!                                                                          `-- aborted: which of them to drop
+//!                 ^ list_offsets (where logs begin and end), leader_epoch (where an epoch ended)
+//!                 ^ fetch: bytes of several partitions --record_batch--> batches --> records
+//!                                                                     `-- aborted: which of them to drop
 //! ```
 //!
 //! rskafka reads and publishes, but it knows no groups and no topic ids, and it creates a topic by asking
@@ -17,9 +18,13 @@
 pub mod aborted;
 pub mod api;
 pub mod bootstrap;
+mod by_topic;
 pub mod connection;
 pub mod error;
+pub mod fetch;
 pub mod group;
+pub mod leader_epoch;
+pub mod list_offsets;
 pub mod metadata;
 pub mod record_batch;
 pub mod settings;

@@ -29,7 +29,7 @@ pub mod join;
 pub mod leave;
 pub mod sync;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 
 /// The protocol type of groups whose members share the partitions of topics.
 const CONSUMER: &str = "consumer";
@@ -151,7 +151,7 @@ pub struct Committed {
     pub metadata: String,
 }
 
-fn text(words: &str) -> StrBytes {
+pub(super) fn text(words: &str) -> StrBytes {
     StrBytes::from_string(words.to_owned())
 }
 
@@ -160,10 +160,10 @@ fn optional(words: Option<&String>) -> Option<StrBytes> {
 }
 
 /// Milliseconds as the protocol has them; more than 24 days are 24 days.
-fn millis(duration: Duration) -> i32 {
+pub(super) fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
 
-fn accepted(code: i16, request: &'static str, group: &str) -> Result<(), KafkaError> {
+pub(super) fn accepted(code: i16, request: &'static str, group: &str) -> Result<(), KafkaError> {
     if code == 0 { Ok(()) } else { Err(KafkaError::refused(code, request, group)) }
 }

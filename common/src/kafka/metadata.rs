@@ -10,7 +10,10 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use kafka_protocol::{
     ResponseError,
-    messages::{MetadataRequest, MetadataResponse, TopicName, metadata_request::MetadataRequestTopic},
+    messages::{
+        MetadataRequest, MetadataResponse, TopicName, metadata_request::MetadataRequestTopic,
+        metadata_response::MetadataResponseTopic,
+    },
     protocol::StrBytes,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,6 +21,7 @@ use uuid::Uuid;
 
 use super::{
     api::Api,
+    bootstrap::Address,
     connection::Connection,
     error::KafkaError,
     shape::{
@@ -77,6 +81,17 @@ pub fn printed_id(id: Uuid) -> String {
     URL_SAFE_NO_PAD.encode(id.as_bytes())
 }
 
+/// Who leads a partition: the broker that is asked for its records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leader {
+    /// Its broker id.
+    pub node: i32,
+    /// Where it is.
+    pub address: Address,
+    /// How often the partition has changed its leader, more or less; it never decreases (KIP-101).
+    pub epoch: i32,
+}
+
 /// Asks for `topic`, without creating it. `None`: the cluster has no such topic.
 ///
 /// # Errors
@@ -85,11 +100,7 @@ pub async fn topic<S: AsyncRead + AsyncWrite + Unpin + Send>(
     connection: &mut Connection<S>,
     topic: &str,
 ) -> Result<Option<Topic>, KafkaError> {
-    let name = TopicName(StrBytes::from_string(topic.to_owned()));
-    let request = MetadataRequest::default()
-        .with_topics(Some(vec![MetadataRequestTopic::default().with_name(Some(name))]))
-        .with_allow_auto_topic_creation(false);
-    let answer = connection.call(&request).await?;
+    let answer = connection.call(&about(topic)).await?;
     describe(answer, topic)
 }
 
@@ -109,6 +120,66 @@ pub async fn topics<S: AsyncRead + AsyncWrite + Unpin + Send>(
         .with_topics(Some(topics.iter().map(named).collect()))
         .with_allow_auto_topic_creation(false);
     count(&connection.call(&request).await?, topics)
+}
+
+/// Who leads each partition of `topic`, without creating it; `None` for a partition while nobody does, and
+/// for the whole where the cluster has no such topic.
+///
+/// # Errors
+/// What [`Connection::call`] gives, [`KafkaError::Refused`] for any other answer than a description, and
+/// [`KafkaError::Useless`] where a leader's address is missing or can't be one.
+pub async fn leaders<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    connection: &mut Connection<S>,
+    topic: &str,
+) -> Result<Option<BTreeMap<i32, Option<Leader>>>, KafkaError> {
+    let answer = connection.call(&about(topic)).await?;
+    led(answer, topic)
+}
+
+fn led(answer: MetadataResponse, topic: &str) -> Result<Option<BTreeMap<i32, Option<Leader>>>, KafkaError> {
+    let brokers = answer.brokers;
+    let Some(found) = found(answer.topics, topic)? else { return Ok(None) };
+    let mut leaders = BTreeMap::new();
+    for partition in found.partitions {
+        let (number, node, epoch) = (partition.partition_index, partition.leader_id, partition.leader_epoch);
+        let broker = brokers.iter().find(|broker| broker.node_id == node);
+        let address = broker.and_then(|broker| Address::new(&broker.host, broker.port));
+        let leader = match address {
+            _ if node.0 < 0 => None,
+            Some(address) => Some(Leader { node: node.0, address, epoch }),
+            None => {
+                let problem = format!("broker {}, its leader, has no address", node.0);
+                return Err(KafkaError::useless(MetadataRequest::NAME, format!("{topic}/{number}"), problem));
+            }
+        };
+        leaders.insert(number, leader);
+    }
+    Ok(Some(leaders))
+}
+
+/// The question for one topic.
+fn about(topic: &str) -> MetadataRequest {
+    let name = TopicName(StrBytes::from_string(topic.to_owned()));
+    MetadataRequest::default()
+        .with_topics(Some(vec![MetadataRequestTopic::default().with_name(Some(name))]))
+        .with_allow_auto_topic_creation(false)
+}
+
+/// What `topics` say about `topic`; `None` where there is none.
+fn found(
+    topics: Vec<MetadataResponseTopic>,
+    topic: &str,
+) -> Result<Option<MetadataResponseTopic>, KafkaError> {
+    let Some(found) =
+        topics.into_iter().find(|found| found.name.as_ref().is_some_and(|name| name.as_str() == topic))
+    else {
+        return Ok(None);
+    };
+    match ResponseError::try_from_code(found.error_code) {
+        None if found.error_code == 0 => Ok(Some(found)),
+        Some(ResponseError::UnknownTopicOrPartition) => Ok(None),
+        _ => Err(KafkaError::refused(found.error_code, "Metadata", topic)),
+    }
 }
 
 fn count(answer: &MetadataResponse, topics: &[String]) -> Result<BTreeMap<String, i32>, KafkaError> {
@@ -132,18 +203,7 @@ fn count(answer: &MetadataResponse, topics: &[String]) -> Result<BTreeMap<String
 
 fn describe(answer: MetadataResponse, topic: &str) -> Result<Option<Topic>, KafkaError> {
     let cluster_id = answer.cluster_id.as_ref().map(ToString::to_string).unwrap_or_default();
-    let Some(found) = answer
-        .topics
-        .into_iter()
-        .find(|found| found.name.as_ref().is_some_and(|name| name.as_str() == topic))
-    else {
-        return Ok(None);
-    };
-    match ResponseError::try_from_code(found.error_code) {
-        None if found.error_code == 0 => {}
-        Some(ResponseError::UnknownTopicOrPartition) => return Ok(None),
-        _ => return Err(KafkaError::refused(found.error_code, "Metadata", topic)),
-    }
+    let Some(found) = found(answer.topics, topic)? else { return Ok(None) };
     let mut partitions: Vec<i32> =
         found.partitions.iter().map(|partition| partition.partition_index).collect();
     partitions.sort_unstable();
@@ -152,7 +212,10 @@ fn describe(answer: MetadataResponse, topic: &str) -> Result<Option<Topic>, Kafk
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
+    use kafka_protocol::messages::{
+        BrokerId,
+        metadata_response::{MetadataResponseBroker, MetadataResponsePartition},
+    };
 
     use super::{super::shape, *};
 
@@ -212,5 +275,31 @@ mod tests {
             "{error}"
         );
         assert!(describe(answer("prices", 5), "prices").unwrap_err().is_retryable());
+    }
+
+    #[test]
+    fn leaders_are_told_with_their_addresses() {
+        let mut told = answer("prices", 0);
+        told.brokers.push(
+            MetadataResponseBroker::default()
+                .with_node_id(BrokerId(3))
+                .with_host(StrBytes::from_static_str("kafka"))
+                .with_port(9093),
+        );
+        let partitions = &mut told.topics[0].partitions;
+        (partitions[0].leader_id, partitions[0].leader_epoch) = (BrokerId(3), 9);
+        (partitions[1].leader_id, partitions[1].error_code) = (BrokerId(-1), 5);
+        let leader = Leader { node: 3, address: Address::new("kafka", 9093).unwrap(), epoch: 9 };
+        assert_eq!(
+            led(told.clone(), "prices").unwrap().unwrap(),
+            BTreeMap::from([(0, None), (1, Some(leader))])
+        );
+        assert_eq!(led(answer("prices", 3), "prices").unwrap(), None);
+        assert_eq!(led(answer("prices", 29), "prices").unwrap_err().code().unwrap().code(), 29);
+        told.brokers.clear();
+        assert_eq!(
+            led(told, "prices").unwrap_err().to_string(),
+            "Kafka's answer to Metadata about prices/1 can't be used: broker 3, its leader, has no address"
+        );
     }
 }

@@ -18,7 +18,7 @@ fn encoded(message: &impl Encodable, version: i16) -> Bytes {
 }
 
 /// The request as a broker reads it.
-pub(super) fn comes_back<R: Api>(request: &R, version: i16) -> R {
+pub(in crate::kafka) fn comes_back<R: Api>(request: &R, version: i16) -> R {
     let mut bytes = encoded(request, version);
     let back = R::decode(&mut bytes, version).unwrap();
     assert!(bytes.is_empty());
@@ -30,7 +30,7 @@ fn is_sound<R: Api>(version: i16, body: &[u8]) -> bool {
 }
 
 /// The description fits an answer of each version that was tried, and nothing shorter or longer.
-pub(super) fn shape_is_right<R: Api>(response: impl Fn(i16) -> R::Response) {
+pub(in crate::kafka) fn shape_is_right<R: Api>(response: impl Fn(i16) -> R::Response) {
     for version in R::TRIED {
         assert_eq!(
             R::header_version(version) >= 2,
@@ -47,7 +47,10 @@ pub(super) fn shape_is_right<R: Api>(response: impl Fn(i16) -> R::Response) {
 }
 
 /// Answers with some bytes changed are refused by shape or decoder, or can be handed to `use_it`.
-pub(super) fn never_panics<R: Api>(response: impl Fn(i16) -> R::Response, use_it: impl Fn(R::Response)) {
+pub(in crate::kafka) fn never_panics<R: Api>(
+    response: impl Fn(i16) -> R::Response,
+    use_it: impl Fn(R::Response),
+) {
     let mut random = rand::rng();
     for version in R::TRIED {
         let body = encoded(&response(version), version);
