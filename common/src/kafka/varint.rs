@@ -7,7 +7,17 @@ const MAX_BYTES: u32 = 10;
 
 /// Takes an unsigned number off `rest`; `None` when it does not end, or has more than 64 bits.
 #[must_use]
+#[inline]
 pub fn take_unsigned(rest: &mut &[u8]) -> Option<u64> {
+    // Nearly all numbers of a record are below 128.
+    if let [byte @ ..0x80, behind @ ..] = *rest {
+        *rest = behind;
+        return Some(u64::from(*byte));
+    }
+    take_long(rest)
+}
+
+fn take_long(rest: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for index in 0..MAX_BYTES {
         let byte = *rest.split_off_first()?;
@@ -26,6 +36,7 @@ pub fn take_unsigned(rest: &mut &[u8]) -> Option<u64> {
 
 /// Takes a signed number off `rest`; `None` as for [`take_unsigned`].
 #[must_use]
+#[inline]
 pub fn take_signed(rest: &mut &[u8]) -> Option<i64> {
     let zigzag = take_unsigned(rest)?;
     let magnitude = i64::try_from(zigzag >> 1).expect("63 bits fit");

@@ -4,7 +4,8 @@
 //! for 4), header `id` of `n`, and for even ones a header `nothing` without a value; timestamps from
 //! 1,700,000,000,000 on. `log-append-time` is the same on a topic with that setting. `transactions` has two
 //! producers at once: 0 to 2 and 6 to 7 of the first, committed at 8; 3 to 5 of the second, aborted at 9; 10
-//! to 11 of the second, committed at 12; 13 to 14 of a third without a transaction.
+//! to 11 of the second, committed at 12; 13 to 14 of a third without a transaction. `compacted` is what was
+//! left of 11,400 records with seven keys.
 
 use bytes::Bytes;
 
@@ -16,6 +17,7 @@ const SNAPPY: &[u8] = include_bytes!("recorded/snappy.bin");
 const LZ4: &[u8] = include_bytes!("recorded/lz4.bin");
 const ZSTD: &[u8] = include_bytes!("recorded/zstd.bin");
 const LOG_APPEND_TIME: &[u8] = include_bytes!("recorded/log-append-time.bin");
+const COMPACTED: &[u8] = include_bytes!("recorded/compacted.bin");
 pub(in crate::kafka) const TRANSACTIONS: &[u8] = include_bytes!("recorded/transactions.bin");
 
 fn records(bytes: &'static [u8]) -> Vec<Record> {
@@ -86,4 +88,14 @@ fn transactions_have_their_markers() {
             ((13, 14), false, None),
         ]
     );
+}
+
+#[test]
+fn compaction_leaves_batches_of_nothing_and_gaps() {
+    let batches = Batches::new(Bytes::from_static(COMPACTED)).map(Result::unwrap);
+    let found: Vec<_> =
+        batches.map(|batch| (batch.base_offset(), batch.next_offset(), batch.count())).collect();
+    assert_eq!(found, [(4_501, 5_000, 0), (9_501, 10_000, 0), (10_102, 10_700, 0), (10_700, 11_400, 7)]);
+    let offsets: Vec<_> = records(COMPACTED).iter().map(|record| record.offset).collect();
+    assert_eq!(offsets, (11_393..11_400).collect::<Vec<_>>());
 }
