@@ -91,7 +91,8 @@ pub struct Fetched {
     pub topic: String,
     /// The partition.
     pub partition: i32,
-    /// Its records, or why there are none: OFFSET_OUT_OF_RANGE, NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH, …
+    /// Its records, or why there are none: OFFSET_OUT_OF_RANGE, NOT_LEADER_OR_FOLLOWER,
+    /// FENCED_LEADER_EPOCH, …
     pub log: Result<Log, KafkaError>,
     /// Who leads it now, node and epoch, where the broker that was asked doesn't (from version 12 on).
     pub leader: Option<(i32, i32)>,

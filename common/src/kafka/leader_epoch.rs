@@ -1,7 +1,7 @@
 //! Where a leader's epoch ended.
 //!
-//! Who has read up to an offset in some epoch asks the leader of today where that epoch ended. Before that offset:
-//! the log was cut, by an unclean election or a restored cluster, and what was read is not what is there.
+//! Who has read up to an offset in some epoch asks the leader of today where that epoch ended. Before that
+//! offset: the log was cut, by an unclean election or a restored cluster, and what was read is not what is there.
 //!
 //! Source: KIP-101, KIP-320, "Truncation detection".
 

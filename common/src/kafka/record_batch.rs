@@ -228,7 +228,8 @@ impl Batch {
         Codec::of(number).ok_or(BatchError::Codec { base_offset: self.base_offset, number })
     }
 
-    /// Its records in ascending order of offset; none where compaction left none. Each one is checked when it is taken; an error is the last item.
+    /// Its records in ascending order of offset; none where compaction left none. Each one is checked when it
+    /// is taken; an error is the last item. They may begin before the offset that was asked for.
     ///
     /// # Errors
     /// [`BatchError::Codec`], [`BatchError::Compressed`], and [`BatchError::TooLarge`] where they take more
