@@ -1,7 +1,7 @@
 //! A Kafka broker for development and tests: one node, in this process, on a port of its own.
 //!
 //! It speaks Kafka's protocol, so any client can use it: topics, partitions, record batches of every codec,
-//! fetches that wait, offsets by time, transactional batches as they are. What it does not do it says:
+//! fetches that wait, offsets by time, transactional batches as they are, classic consumer groups. What it does not do it says:
 //! a request it has not, or a version it does not speak, is logged and ends the connection, as in Kafka;
 //! topic settings, replicas and fetch sessions are refused with the documented error.
 //!
@@ -28,6 +28,7 @@ mod faults;
 mod server;
 mod storage;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
@@ -41,7 +42,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use self::core::{Core, CreateTopicError, RawAppendError, Settings, Topics};
+use self::core::{Committed, Core, CreateTopicError, GroupView, Groups, RawAppendError, Settings, Topics};
 pub use self::faults::{Fault, Faults};
 use self::server::Node;
 use self::storage::Storage;
@@ -107,16 +108,17 @@ impl Broker {
     /// # Errors
     /// From the operating system (address in use), or around a [`StorageError`].
     pub async fn start(config: BrokerConfig) -> io::Result<Self> {
-        let (storage, topics) = match &config.data_dir {
+        let (storage, topics, commits) = match &config.data_dir {
             Some(dir) => {
-                let (storage, topics) = Storage::open(dir).map_err(io::Error::other)?;
-                (Some(storage), topics)
+                let (storage, topics, commits) = Storage::open(dir).map_err(io::Error::other)?;
+                (Some(storage), topics, commits)
             }
-            None => (None, Topics::new(Uuid::new_v4())),
+            None => (None, Topics::new(Uuid::new_v4()), BTreeMap::new()),
         };
+        let groups = Groups::restore(Uuid::new_v4(), commits);
         let listener = TcpListener::bind(config.listen).await?;
         let addr = listener.local_addr()?;
-        let node = Arc::new(Node::new(Core::new(config.settings, topics), storage));
+        let node = Arc::new(Node::new(Core::with_groups(config.settings, topics, groups), storage));
         let server = tokio::spawn(server::run(Arc::clone(&node), listener));
         Ok(Self { addr, node, server })
     }
@@ -187,6 +189,69 @@ impl Broker {
     pub fn topic_id(&self, name: &str) -> Option<Uuid> {
         let id = |core: &mut Core| core.topics().get(name).map(core::Topic::id);
         self.node.with_core(id).expect("looking writes nothing")
+    }
+
+    /// A group with its members, now; `None` if it was never heard of.
+    pub fn group(&self, id: &str) -> Option<GroupView> {
+        let now_ms = self.node.now_ms();
+        let view = |core: &mut Core| {
+            core.pass_time(now_ms);
+            core.group(id)
+        };
+        self.node.with_core(view).expect("time passing writes nothing")
+    }
+
+    /// What a group has committed for a partition.
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<Committed> {
+        let committed = |core: &mut Core| core.committed(group, topic, partition).cloned();
+        self.node.with_core(committed).expect("looking writes nothing")
+    }
+
+    /// Sets a committed offset as an operator does (`kafka-consumer-groups --reset-offsets`); with `force`
+    /// also while the group has members, which Kafka refuses.
+    ///
+    /// # Errors
+    /// [`BrokerError::Refused`], [`BrokerError::Storage`].
+    pub fn reset_offset(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        force: bool,
+    ) -> Result<(), BrokerError> {
+        let now_ms = self.node.now_ms();
+        let reset = self.node.with_core(|core| {
+            core.pass_time(now_ms);
+            core.reset_offset(group, topic, partition, offset, force)
+        })?;
+        reset.map_err(|source| {
+            let target = format!("group {group} in {topic}/{partition} to {offset}");
+            BrokerError::Refused { operation: "reset offset of", target, source }
+        })
+    }
+
+    /// Removes all commits of a group, as their retention does; says whether there were any.
+    ///
+    /// # Errors
+    /// [`BrokerError::Storage`].
+    pub fn expire_commits(&self, group: &str) -> Result<bool, BrokerError> {
+        Ok(self.node.with_core(|core| core.expire_commits(group))?)
+    }
+
+    /// The coordinator of all groups moves to a broker that nobody can reach: until
+    /// [`regain_coordinator`](Self::regain_coordinator) every call about a group is answered NOT_COORDINATOR,
+    /// also those that wait, and FindCoordinator COORDINATOR_NOT_AVAILABLE.
+    pub fn lose_coordinator(&self) {
+        let now_ms = self.node.now_ms();
+        self.node.with_core(|core| core.lose_coordinator(now_ms)).expect("losing writes nothing");
+    }
+
+    /// Ends [`lose_coordinator`](Self::lose_coordinator): all groups are as they were, and all time-outs begin
+    /// anew.
+    pub fn regain_coordinator(&self) {
+        let now_ms = self.node.now_ms();
+        self.node.with_core(|core| core.regain_coordinator(now_ms)).expect("regaining writes nothing");
     }
 
     /// Ends every connection, frees the port and the folder. Everything acknowledged is in the folder.

@@ -3,6 +3,7 @@
 //! ```text
 //! bytes -> wire::decode -> Core::handle(call, moment) -> Step::Answer -> wire::encode -> bytes
 //!                              |                         Step::Wait   -> try again on a change, or at until_ms
+//!                              |                         Step::Park   -> resume(ticket) then
 //!                              v                         Step::Silence, Step::Close
 //!                          take_changes() -> what to persist before the answer is sent
 //! ```
@@ -10,12 +11,14 @@
 //! One broker, node 1, leads every partition and is the controller. Nothing here waits and nothing is
 //! random: two cores that get the same calls at the same moments give the same answers.
 //!
-//! A group coordinator has its place here, as a second state beside [`Topics`]: its requests are rows of the
-//! table in [`wire`] and arms of [`Core::handle`], its time-outs are [`Step::Wait`].
+//! [`Groups`] is a second state beside [`Topics`]: the coordinator of classic consumer groups. Its time passes
+//! when somebody calls; [`Core::pass_time`] lets it pass without a call.
 
 mod api;
 mod batch;
+mod groups;
 mod log;
+mod operator;
 mod shape;
 mod topics;
 mod transactions;
@@ -27,6 +30,8 @@ use kafka_protocol::messages::BrokerId;
 use uuid::Uuid;
 
 pub use self::batch::{Batch, BatchError};
+use self::groups::Answer;
+pub use self::groups::{Commits, Committed, GroupState, GroupView, Groups, MemberView, Ticket};
 pub use self::log::{AppendError, Isolation, PartitionLog};
 pub use self::topics::{CreateTopicError, Topic, Topics};
 use self::wire::{Call, Request, Response};
@@ -43,11 +48,28 @@ pub struct Settings {
     pub default_partitions: i32,
     /// `message.max.bytes`: the largest record batch, in bytes as stored.
     pub max_batch_bytes: usize,
+    /// `group.initial.rebalance.delay.ms`: how long an empty group waits for more members after the first.
+    /// None here, 3 s in Kafka.
+    pub group_initial_delay_ms: u64,
+    /// `group.min.session.timeout.ms`: the shortest session time-out that a member may have.
+    pub group_min_session_ms: u64,
+    /// `group.max.session.timeout.ms`: the longest.
+    pub group_max_session_ms: u64,
+    /// `offset.metadata.max.bytes`: the most that may stand beside a committed offset.
+    pub max_commit_metadata_bytes: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { auto_create_topics: false, default_partitions: 1, max_batch_bytes: 1_048_588 }
+        Self {
+            auto_create_topics: false,
+            default_partitions: 1,
+            max_batch_bytes: 1_048_588,
+            group_initial_delay_ms: 0,
+            group_min_session_ms: 6_000,
+            group_max_session_ms: 1_800_000,
+            max_commit_metadata_bytes: 4_096,
+        }
     }
 }
 
@@ -88,6 +110,15 @@ pub enum Step {
         /// On the clock of [`Moment`].
         until_ms: u64,
     },
+    /// Nothing to say yet, but the call was carried out and must not be handled again: ask with
+    /// [`Core::resume`] when [`Core::group_revision`] changed, or at this time. Who does not want the answer
+    /// any more says so with [`Core::give_up`].
+    Park {
+        /// Stands for the call.
+        ticket: Ticket,
+        /// On the clock of [`Moment`].
+        until_ms: u64,
+    },
 }
 
 /// What changed, and must be on disk before the answer is sent.
@@ -111,6 +142,8 @@ pub enum Change {
         /// How many partitions it had.
         partitions: usize,
     },
+    /// Groups committed offsets, or lost some: [`Core::groups`] has the new state.
+    Commits,
 }
 
 /// Why a batch was not appended by [`Core::append_raw`].
@@ -141,13 +174,20 @@ pub enum RawAppendError {
 pub struct Core {
     settings: Settings,
     topics: Topics,
+    groups: Groups,
     changes: Vec<Change>,
 }
 
 impl Core {
-    /// A broker with these topics.
+    /// A broker with these topics, and no groups. Member ids are a function of the cluster's id.
     pub fn new(settings: Settings, topics: Topics) -> Self {
-        Self { settings, topics, changes: Vec::new() }
+        let groups = Groups::new(topics.cluster());
+        Self::with_groups(settings, topics, groups)
+    }
+
+    /// A broker with these topics and groups.
+    pub fn with_groups(settings: Settings, topics: Topics, groups: Groups) -> Self {
+        Self { settings, topics, groups, changes: Vec::new() }
     }
 
     /// The topics as they are.
@@ -155,10 +195,17 @@ impl Core {
         &self.topics
     }
 
+    /// The groups as they are.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
     /// Does what `call` asks, or says when to ask again.
     ///
-    /// A call that waits has changed nothing, and may be given any number of times.
+    /// A call that waits ([`Step::Wait`]) has changed nothing, and may be given any number of times. One that
+    /// is parked ([`Step::Park`]) was carried out: it goes on with [`resume`](Self::resume).
     pub fn handle(&mut self, call: &Call, moment: &Moment) -> Step {
+        self.pass_time(moment.now_ms);
         Step::Answer(match &call.request {
             Request::Produce(request) => return api::produce::handle(self, request),
             Request::Fetch(request) => return api::fetch::handle(self, request, moment),
@@ -181,7 +228,59 @@ impl Core {
             Request::DeleteRecords(request) => {
                 Response::DeleteRecords(api::delete_records::handle(self, request))
             }
+            Request::FindCoordinator(request) => Response::FindCoordinator(api::find_coordinator::handle(
+                self,
+                request,
+                call.version,
+                &moment.endpoint,
+            )),
+            Request::JoinGroup(request) => {
+                let ticket = api::join_group::handle(self, request, call);
+                return self.look(call, ticket);
+            }
+            Request::SyncGroup(request) => {
+                let ticket = api::sync_group::handle(self, request);
+                return self.look(call, ticket);
+            }
+            Request::Heartbeat(request) => Response::Heartbeat(api::heartbeat::handle(self, request)),
+            Request::LeaveGroup(request) => {
+                Response::LeaveGroup(api::leave_group::handle(self, request, call.version))
+            }
+            Request::OffsetCommit(request) => {
+                Response::OffsetCommit(api::offset_commit::handle(self, request))
+            }
+            Request::OffsetFetch(request) => {
+                Response::OffsetFetch(api::offset_fetch::handle(self, request, call.version))
+            }
+            Request::DescribeGroups(request) => {
+                Response::DescribeGroups(api::describe_groups::handle(self, request, call.version))
+            }
+            Request::ListGroups(request) => Response::ListGroups(api::list_groups::handle(self, request)),
         })
+    }
+
+    /// What has become of a parked call; `call` is the one that got the ticket.
+    pub fn resume(&mut self, call: &Call, ticket: Ticket, moment: &Moment) -> Step {
+        self.pass_time(moment.now_ms);
+        self.look(call, ticket)
+    }
+
+    /// Nobody waits for this call any more. Its member stays in the group until its session ends.
+    pub fn give_up(&mut self, ticket: Ticket) {
+        self.groups.give_up(ticket);
+    }
+
+    fn look(&mut self, call: &Call, ticket: Ticket) -> Step {
+        match self.groups.look(ticket) {
+            Some(Ok(Answer::Join(joined))) => {
+                Step::Answer(Response::JoinGroup(api::join_group::answer(joined, call.version)))
+            }
+            Some(Ok(Answer::Sync(synced))) => {
+                Step::Answer(Response::SyncGroup(api::sync_group::answer(synced)))
+            }
+            Some(Err(until_ms)) => Step::Park { ticket, until_ms },
+            None => Step::Close { reason: "a parked call was given up".to_owned() },
+        }
     }
 
     /// Refuses everything that `call` asks for with `error`, and changes nothing.
@@ -203,6 +302,25 @@ impl Core {
             Request::DeleteRecords(request) => {
                 Response::DeleteRecords(api::delete_records::refuse(request, error))
             }
+            Request::FindCoordinator(request) => {
+                Response::FindCoordinator(api::find_coordinator::refuse(request, call.version, error))
+            }
+            Request::JoinGroup(request) => {
+                Response::JoinGroup(api::join_group::refuse(request, call.version, error))
+            }
+            Request::SyncGroup(_) => Response::SyncGroup(api::sync_group::answer(Err(error))),
+            Request::Heartbeat(_) => Response::Heartbeat(api::heartbeat::refuse(error)),
+            Request::LeaveGroup(_) => Response::LeaveGroup(api::leave_group::refuse(error)),
+            Request::OffsetCommit(request) => {
+                Response::OffsetCommit(api::offset_commit::refuse(request, error))
+            }
+            Request::OffsetFetch(request) => {
+                Response::OffsetFetch(api::offset_fetch::refuse(request, call.version, error))
+            }
+            Request::DescribeGroups(request) => {
+                Response::DescribeGroups(api::describe_groups::refuse(request, error))
+            }
+            Request::ListGroups(_) => Response::ListGroups(api::list_groups::refuse(error)),
         })
     }
 
@@ -221,7 +339,7 @@ impl Core {
         Ok(id)
     }
 
-    /// Deletes a topic with all its records.
+    /// Deletes a topic with all its records, and what groups committed for it.
     ///
     /// # Errors
     /// [`ResponseError::UnknownTopicOrPartition`].
@@ -229,6 +347,9 @@ impl Core {
         let topic = self.topics.delete(name).ok_or(ResponseError::UnknownTopicOrPartition)?;
         self.changes.push(Change::Catalog);
         self.changes.push(Change::Dropped { topic: topic.id(), partitions: topic.partitions().len() });
+        if self.groups.forget_topic(name) {
+            self.changes.push(Change::Commits);
+        }
         Ok(topic.id())
     }
 
@@ -273,6 +394,17 @@ impl Core {
             self.changes.push(Change::Appended { topic: id, partition, batch });
         }
         Ok(log.next())
+    }
+
+    /// Lets happen what time alone does to groups: sessions end, rebalances go on without who is late. Each
+    /// thing happens at its own moment, however late somebody looks.
+    pub fn pass_time(&mut self, now_ms: u64) {
+        self.groups.pass_time(&self.settings, now_ms);
+    }
+
+    /// Changes whenever a parked call may have an answer, or another time at which to ask.
+    pub fn group_revision(&self) -> u64 {
+        self.groups.revision()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Each connection is a task that reads a frame, asks the core, writes the answer, and only then reads
 //! the next frame, so answers come in the order of the requests, as Kafka's do. A call that must wait is
-//! put to the core again after each change, and when its time has come.
+//! put to the core again after each change, and when its time has come; a parked one is asked after.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::core::wire::{self, Call, FrameError, Response};
-use super::core::{Core, Endpoint, Moment, Step};
+use super::core::{Core, Endpoint, Moment, Step, Ticket};
 use super::faults::{Fault, Faults};
 use super::storage::{Storage, StorageError};
 
@@ -95,40 +95,51 @@ impl Node {
     pub(crate) fn with_core<T>(&self, work: impl FnOnce(&mut Core) -> T) -> Result<T, StorageError> {
         let mut state = self.state.lock().expect("nothing panics while it holds the state");
         let State { core, storage } = &mut *state;
+        let groups = core.group_revision();
         let result = work(core);
         let changes = core.take_changes();
-        if changes.is_empty() {
+        if changes.is_empty() && core.group_revision() == groups {
             return Ok(result);
         }
-        if let Some(storage) = storage {
-            storage.apply(&changes, core.topics()).inspect_err(|_| self.halt())?;
+        if let Some(storage) = storage
+            && !changes.is_empty()
+        {
+            storage.apply(&changes, core).inspect_err(|_| self.halt())?;
         }
         self.progress.send_modify(|count| *count += 1);
         Ok(result)
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).expect("584 million years")
     }
 
     /// Puts `call` to the core until it has an answer; `None` when none is wanted.
     async fn answer(&self, call: &Call, mut moment: Moment) -> Result<Option<Response>, Hangup> {
         let mut progress = self.progress.subscribe();
+        let mut parked: Option<Parked<'_>> = None;
         loop {
             // Before the core looks: a change after that is not missed.
             progress.mark_unchanged();
             moment.now_ms = self.now_ms();
-            match self.with_core(|core| core.handle(call, &moment))? {
+            let step = self.with_core(|core| match &parked {
+                None => core.handle(call, &moment),
+                Some(parked) => core.resume(call, parked.ticket, &moment),
+            })?;
+            let until_ms = match step {
                 Step::Answer(response) => return Ok(Some(response)),
                 Step::Silence => return Ok(None),
                 Step::Close { reason } => return Err(Hangup::Refused(reason)),
-                Step::Wait { until_ms } => {
-                    let until = self.started + Duration::from_millis(until_ms);
-                    tokio::select! {
-                        changed = progress.changed() => changed.expect("the sender lives in self"),
-                        () = tokio::time::sleep_until(until) => {}
-                    }
+                Step::Wait { until_ms } => until_ms,
+                Step::Park { ticket, until_ms } => {
+                    parked.get_or_insert_with(|| Parked { node: self, ticket });
+                    until_ms
                 }
+            };
+            let until = self.started + Duration::from_millis(until_ms);
+            tokio::select! {
+                changed = progress.changed() => changed.expect("the sender lives in self"),
+                () = tokio::time::sleep_until(until) => {}
             }
         }
     }
@@ -137,8 +148,21 @@ impl Node {
         match self.with_core(|core| core.refuse(call, error, &moment.endpoint))? {
             Step::Answer(response) => Ok(Some(response)),
             Step::Close { reason } => Err(Hangup::Refused(reason)),
-            Step::Silence | Step::Wait { .. } => Ok(None),
+            Step::Silence | Step::Wait { .. } | Step::Park { .. } => Ok(None),
         }
+    }
+}
+
+/// A call that the core has parked; dropped with its connection, it is given up.
+#[derive(Debug)]
+struct Parked<'a> {
+    node: &'a Node,
+    ticket: Ticket,
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.node.state.lock().expect("nothing panics while it holds the state").core.give_up(self.ticket);
     }
 }
 

@@ -2,17 +2,20 @@
 //!
 //! ```text
 //! broker.json              cluster id, topics, their ids, where each log starts; replaced as a whole
+//! groups.json              what groups have committed; replaced as a whole
 //! logs/{topic id}-{n}.log  the batches of partition n, as they are stored and sent, appended only
 //! lock                     held by the one process that uses the folder
 //! ```
 //!
 //! A batch is handed to the operating system before its producer gets an answer, so a killed process loses
-//! nothing that was acknowledged. It is not synced to the disk: a power cut may lose the last records, as
+//! nothing that was acknowledged; nor does it lose a commit. It is not synced to the disk: a power cut may lose the last records, as
 //! with Kafka's defaults on one broker.
 //!
 //! A process killed in the middle of an append leaves a torn batch, which nobody was told about: it is cut
 //! off at the next start. The first failed write ends all writing, because what comes after a lost batch
 //! would hide that it is lost.
+
+mod commits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -20,11 +23,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::core::{AppendError, Batch, Change, PartitionLog, Topic, Topics};
+use self::commits::StoredGroups;
+use super::core::{AppendError, Batch, Change, Commits, Core, Groups, PartitionLog, Topic, Topics};
 
 /// The layout described above.
 const FORMAT: u32 = 1;
@@ -46,7 +51,7 @@ pub enum StorageError {
     #[error("folder {} is used by another process: stop it, or use another folder", .0.display())]
     Locked(PathBuf),
     /// Not written by this program, or by another version of it.
-    #[error("{} is not a catalog of format {FORMAT}: use another folder, or delete this one", path.display())]
+    #[error("{} is not a file of format {FORMAT}: use another folder, or delete this one", path.display())]
     Catalog {
         /// The file.
         path: PathBuf,
@@ -72,12 +77,12 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError`]; nothing was changed, except that torn ends of logs may have been cut off.
-    pub(crate) fn open(dir: &Path) -> Result<(Self, Topics), StorageError> {
+    pub(crate) fn open(dir: &Path) -> Result<(Self, Topics, BTreeMap<String, Commits>), StorageError> {
         let logs = dir.join("logs");
         fs::create_dir_all(&logs).map_err(failed("create folder", &logs))?;
         let lock = lock(dir)?;
         let storage = Self { dir: dir.to_owned(), failed: false, _lock: lock };
-        let topics = match read_catalog(&storage.catalog_path())? {
+        let topics = match read_json(&storage.catalog_path())? {
             Some(catalog) => storage.restore(catalog)?,
             None => {
                 let topics = Topics::new(Uuid::new_v4());
@@ -86,20 +91,23 @@ impl Storage {
             }
         };
         storage.remove_orphans(&topics)?;
-        Ok((storage, topics))
+        let groups: Option<StoredGroups> = read_json(&storage.groups_path())?;
+        let commits = groups.map(|groups| groups.restore(&topics)).unwrap_or_default();
+        Ok((storage, topics, commits))
     }
 
-    /// Writes what changed, in order; `topics` is the state after all of it.
+    /// Writes what changed, in order; `core` has the state after all of it.
     ///
     /// # Errors
     /// [`StorageError`], from then on at every call.
-    pub(crate) fn apply(&mut self, changes: &[Change], topics: &Topics) -> Result<(), StorageError> {
+    pub(crate) fn apply(&mut self, changes: &[Change], core: &Core) -> Result<(), StorageError> {
         if self.failed {
             return Err(StorageError::Failed(self.dir.clone()));
         }
         for change in changes {
             let done = match change {
-                Change::Catalog => self.write_catalog(topics),
+                Change::Catalog => self.write_catalog(core.topics()),
+                Change::Commits => self.write_commits(core.groups()),
                 Change::Appended { topic, partition, batch } => self.append(*topic, *partition, batch),
                 Change::Dropped { topic, partitions } => self.remove_logs(*topic, *partitions),
             };
@@ -120,12 +128,11 @@ impl Storage {
     }
 
     fn write_catalog(&self, topics: &Topics) -> Result<(), StorageError> {
-        let path = self.catalog_path();
-        let json = serde_json::to_vec_pretty(&Catalog::of(topics))
-            .map_err(|source| StorageError::Catalog { path: path.clone(), source })?;
-        let new = self.dir.join("broker.json.new");
-        fs::write(&new, json).map_err(failed("write", &new))?;
-        fs::rename(&new, &path).map_err(failed("replace", &path))
+        replace_json(&self.catalog_path(), &Catalog::of(topics))
+    }
+
+    fn write_commits(&self, groups: &Groups) -> Result<(), StorageError> {
+        replace_json(&self.groups_path(), &StoredGroups::of(groups))
     }
 
     fn remove_logs(&self, topic: Uuid, partitions: usize) -> Result<(), StorageError> {
@@ -193,6 +200,10 @@ impl Storage {
 
     fn catalog_path(&self) -> PathBuf {
         self.dir.join("broker.json")
+    }
+
+    fn groups_path(&self) -> PathBuf {
+        self.dir.join("groups.json")
     }
 
     fn log_path(&self, topic: Uuid, partition: i32) -> PathBuf {
@@ -271,7 +282,15 @@ impl TryFrom<u32> for Format {
     }
 }
 
-fn read_catalog(path: &Path) -> Result<Option<Catalog>, StorageError> {
+fn replace_json(path: &Path, content: &impl Serialize) -> Result<(), StorageError> {
+    let json = serde_json::to_vec_pretty(content)
+        .map_err(|source| StorageError::Catalog { path: path.to_owned(), source })?;
+    let new = path.with_extension("json.new");
+    fs::write(&new, json).map_err(failed("write", &new))?;
+    fs::rename(&new, path).map_err(failed("replace", path))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StorageError> {
     let json = match fs::read(path) {
         Ok(json) => json,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

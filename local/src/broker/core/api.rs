@@ -7,12 +7,22 @@ pub(super) mod api_versions;
 pub(super) mod create_topics;
 pub(super) mod delete_records;
 pub(super) mod delete_topics;
+pub(super) mod describe_groups;
 pub(super) mod fetch;
+pub(super) mod find_coordinator;
+pub(super) mod heartbeat;
+pub(super) mod join_group;
+pub(super) mod leave_group;
+pub(super) mod list_groups;
 pub(super) mod list_offsets;
 pub(super) mod metadata;
+pub(super) mod offset_commit;
+pub(super) mod offset_fetch;
 pub(super) mod produce;
+pub(super) mod sync_group;
 
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::protocol::StrBytes;
 
 use super::batch::LEADER_EPOCH;
 
@@ -24,4 +34,17 @@ fn check_epoch(claimed: i32) -> Result<(), ResponseError> {
 /// The error code of an outcome on the wire; 0 is success.
 fn code<T>(outcome: &Result<T, ResponseError>) -> i16 {
     outcome.as_ref().err().map_or(0, ResponseError::code)
+}
+
+fn text(text: String) -> StrBytes {
+    StrBytes::from_string(text)
+}
+
+fn optional(text: Option<&StrBytes>) -> Option<String> {
+    text.map(|text| text.to_string())
+}
+
+/// A time on the wire, where a negative one is none at all.
+fn milliseconds(ms: i32) -> u64 {
+    u64::try_from(ms).unwrap_or(0)
 }

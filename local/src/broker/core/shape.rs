@@ -71,6 +71,84 @@ const DELETE_RECORDS: &[Field] = &[
     field(Fixed(4)),                                                     // timeout
 ];
 
+const FIND_COORDINATOR: &[Field] = &[
+    between(0, 3, Text), // key
+    since(1, Fixed(1)),  // its type
+    since(4, Texts),     // keys
+];
+
+const JOIN_GROUP: &[Field] = &[
+    field(Text),                                 // group
+    field(Fixed(4)),                             // session time-out
+    since(1, Fixed(4)),                          // rebalance time-out
+    field(Text),                                 // member
+    since(5, Text),                              // instance
+    field(Text),                                 // protocol type
+    field(Structs(&[field(Text), field(Blob)])), // protocols
+    since(8, Text),                              // reason
+];
+
+const SYNC_GROUP: &[Field] = &[
+    field(Text),                                 // group
+    field(Fixed(4)),                             // generation
+    field(Text),                                 // member
+    since(3, Text),                              // instance
+    since(5, Text),                              // protocol type
+    since(5, Text),                              // protocol
+    field(Structs(&[field(Text), field(Blob)])), // assignments
+];
+
+const HEARTBEAT: &[Field] = &[
+    field(Text),     // group
+    field(Fixed(4)), // generation
+    field(Text),     // member
+    since(3, Text),  // instance
+];
+
+const LEAVE_GROUP: &[Field] = &[
+    field(Text),                                                    // group
+    between(0, 2, Text),                                            // member
+    since(3, Structs(&[field(Text), field(Text), since(5, Text)])), // members, instances, reasons
+];
+
+const OFFSET_COMMIT: &[Field] = &[
+    field(Text),             // group
+    field(Fixed(4)),         // generation
+    field(Text),             // member
+    since(7, Text),          // instance
+    between(2, 4, Fixed(8)), // retention
+    field(Structs(&[
+        field(Text),
+        field(Structs(&[
+            field(Fixed(12)),   // partition, offset
+            since(6, Fixed(4)), // leader epoch
+            field(Text),        // metadata
+        ])),
+    ])),
+];
+
+const OFFSET_FETCH: &[Field] = &[
+    between(0, 7, Text), // group
+    between(0, 7, Structs(&[field(Text), field(Numbers(4))])),
+    since(
+        8,
+        Structs(&[
+            field(Text),        // group
+            since(9, Text),     // member
+            since(9, Fixed(4)), // epoch
+            field(Structs(&[field(Text), field(Numbers(4))])),
+        ]),
+    ),
+    since(7, Fixed(1)), // only stable ones
+];
+
+const DESCRIBE_GROUPS: &[Field] = &[
+    field(Texts),
+    since(3, Fixed(1)), // authorized operations
+];
+
+const LIST_GROUPS: &[Field] = &[since(4, Texts), since(5, Texts)]; // states, types
+
 /// Whether `body`, a request without its header, is as long as its counts say, to the byte.
 ///
 /// `false` for an API without a description: a request that nobody described is not decoded.
@@ -84,6 +162,15 @@ pub(crate) fn is_sound(api: ApiKey, version: i16, body: &[u8]) -> bool {
         ApiKey::CreateTopics => CREATE_TOPICS,
         ApiKey::DeleteTopics => DELETE_TOPICS,
         ApiKey::DeleteRecords => DELETE_RECORDS,
+        ApiKey::FindCoordinator => FIND_COORDINATOR,
+        ApiKey::JoinGroup => JOIN_GROUP,
+        ApiKey::SyncGroup => SYNC_GROUP,
+        ApiKey::Heartbeat => HEARTBEAT,
+        ApiKey::LeaveGroup => LEAVE_GROUP,
+        ApiKey::OffsetCommit => OFFSET_COMMIT,
+        ApiKey::OffsetFetch => OFFSET_FETCH,
+        ApiKey::DescribeGroups => DESCRIBE_GROUPS,
+        ApiKey::ListGroups => LIST_GROUPS,
         _ => return false,
     };
     // A flexible version has the header with tagged fields, version 2.

@@ -16,6 +16,9 @@ use super::batch::tests::{encoded, marker, transactional};
 use super::wire::{FrameError, SUPPORTED};
 use super::*;
 
+mod group_requests;
+mod groups;
+
 const CORRELATION: i32 = 77;
 
 fn core() -> Core {
@@ -194,6 +197,15 @@ macro_rules! for_every_version {
                     }
                     ApiKey::DeleteTopics => $check(&delete_request("t"), version),
                     ApiKey::DeleteRecords => $check(&delete_records_request("t", 0), version),
+                    ApiKey::FindCoordinator => $check(&group_requests::find(version), version),
+                    ApiKey::JoinGroup => $check(&group_requests::join(version), version),
+                    ApiKey::SyncGroup => $check(&group_requests::sync(version), version),
+                    ApiKey::Heartbeat => $check(&group_requests::heartbeat(version), version),
+                    ApiKey::LeaveGroup => $check(&group_requests::leave(version), version),
+                    ApiKey::OffsetCommit => $check(&group_requests::commit(version), version),
+                    ApiKey::OffsetFetch => $check(&group_requests::fetch(version), version),
+                    ApiKey::DescribeGroups => $check(&group_requests::describe(), version),
+                    ApiKey::ListGroups => $check(&group_requests::list(version), version),
                     other => panic!("{other:?} is spoken and not tested"),
                 }
             }

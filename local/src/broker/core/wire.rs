@@ -10,9 +10,13 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse,
-    DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, FetchRequest,
-    FetchResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
-    ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader,
+    DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
+    DescribeGroupsRequest, DescribeGroupsResponse, FetchRequest, FetchResponse, FindCoordinatorRequest,
+    FindCoordinatorResponse, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
+    LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, ListOffsetsRequest,
+    ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse,
+    OffsetFetchRequest, OffsetFetchResponse, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader,
+    SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable};
 
@@ -105,6 +109,24 @@ apis! {
     DeleteTopics(DeleteTopicsRequest -> DeleteTopicsResponse, 1..=6);
     /// Move the start of a log.
     DeleteRecords(DeleteRecordsRequest -> DeleteRecordsResponse, 0..=2);
+    /// Which broker coordinates a group.
+    FindCoordinator(FindCoordinatorRequest -> FindCoordinatorResponse, 0..=6);
+    /// A place in a group's next generation.
+    JoinGroup(JoinGroupRequest -> JoinGroupResponse, 0..=9);
+    /// An assignment in that generation.
+    SyncGroup(SyncGroupRequest -> SyncGroupResponse, 0..=5);
+    /// A sign of life.
+    Heartbeat(HeartbeatRequest -> HeartbeatResponse, 0..=4);
+    /// Give up a place, or several.
+    LeaveGroup(LeaveGroupRequest -> LeaveGroupResponse, 0..=5);
+    /// A group's place in partitions; by topic name, so not beyond 9.
+    OffsetCommit(OffsetCommitRequest -> OffsetCommitResponse, 2..=9);
+    /// What was committed; by topic name, so not beyond 9.
+    OffsetFetch(OffsetFetchRequest -> OffsetFetchResponse, 1..=9);
+    /// Groups with their members.
+    DescribeGroups(DescribeGroupsRequest -> DescribeGroupsResponse, 0..=6);
+    /// The names of all groups.
+    ListGroups(ListGroupsRequest -> ListGroupsResponse, 0..=5);
 }
 
 /// A request with what its answer needs.
@@ -117,6 +139,8 @@ pub struct Call {
     /// Whether the client asked ApiVersions in a version that is not spoken here: it is answered in
     /// version 0, with UNSUPPORTED_VERSION and the table, so that it can ask again. Source: KIP-511.
     pub version_unsupported: bool,
+    /// What the client calls itself; empty if it does not.
+    pub client_id: String,
     /// What is asked.
     pub request: Request,
 }
@@ -215,7 +239,8 @@ pub fn decode(mut frame: Bytes) -> Result<Call, FrameError> {
     };
     let request = all_topics_of_version_0(request, version);
     let correlation_id = header.correlation_id;
-    Ok(Call { correlation_id, version, version_unsupported: !supported, request })
+    let client_id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
+    Ok(Call { correlation_id, version, version_unsupported: !supported, client_id, request })
 }
 
 /// Metadata v0 cannot say "null", and means all topics by none.

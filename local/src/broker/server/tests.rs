@@ -15,6 +15,8 @@ use super::super::core::test_batch;
 use super::super::{Broker, BrokerConfig, BrokerError};
 use super::*;
 
+mod groups;
+
 /// A client that shows what is on the wire.
 struct Client {
     stream: TcpStream,

@@ -15,12 +15,13 @@ struct Kept {
 
 impl Kept {
     fn open(dir: &TempDir) -> Self {
-        let (storage, topics) = Storage::open(dir.path()).unwrap();
-        Self { core: Core::new(Settings::default(), topics), storage }
+        let (storage, topics, commits) = Storage::open(dir.path()).unwrap();
+        let groups = Groups::restore(Uuid::nil(), commits);
+        Self { core: Core::with_groups(Settings::default(), topics, groups), storage }
     }
 
     fn apply(&mut self) -> Result<(), StorageError> {
-        self.storage.apply(&self.core.take_changes(), self.core.topics())
+        self.storage.apply(&self.core.take_changes(), &self.core)
     }
 
     fn create(&mut self, topic: &str, partitions: i32) -> Uuid {
@@ -174,6 +175,49 @@ fn catalog_of_another_kind_is_refused_and_left_alone() {
         assert!(matches!(refused, StorageError::Catalog { .. }), "{refused}");
         assert_eq!(fs::read_to_string(&path).unwrap(), bad);
     }
+}
+
+#[test]
+fn commits_survive_a_restart_and_go_with_their_topic() {
+    let dir = TempDir::new().unwrap();
+    let mut kept = Kept::open(&dir);
+    for topic in ["t", "other"] {
+        kept.create(topic, 2);
+        kept.core.reset_offset("group \u{1F4B0}/\n", topic, 1, 42, false).unwrap();
+        kept.apply().unwrap();
+    }
+    drop(kept);
+
+    let mut kept = Kept::open(&dir);
+    let offset = |kept: &Kept, topic: &str| {
+        kept.core.committed("group \u{1F4B0}/\n", topic, 1).map(|committed| committed.offset)
+    };
+    assert_eq!((offset(&kept, "t"), offset(&kept, "other")), (Some(42), Some(42)));
+    kept.core.delete_topic("t").unwrap();
+    kept.apply().unwrap();
+    assert!(kept.core.expire_commits("group \u{1F4B0}/\n"));
+    kept.apply().unwrap();
+    drop(kept);
+    let kept = Kept::open(&dir);
+    assert_eq!((offset(&kept, "t"), offset(&kept, "other")), (None, None));
+}
+
+#[test]
+fn commits_of_a_topic_that_was_deleted_meanwhile_do_not_come_back() {
+    let dir = TempDir::new().unwrap();
+    let mut kept = Kept::open(&dir);
+    kept.create("t", 1);
+    kept.core.reset_offset("g", "t", 0, 7, false).unwrap();
+    kept.apply().unwrap();
+    let groups = dir.path().join("groups.json");
+    let before = fs::read(&groups).unwrap();
+    kept.core.delete_topic("t").unwrap();
+    kept.apply().unwrap();
+    kept.create("t", 1);
+    drop(kept);
+    // As if the process had been killed before it wrote this file.
+    fs::write(&groups, before).unwrap();
+    assert_eq!(Kept::open(&dir).core.committed("g", "t", 0), None);
 }
 
 #[test]
