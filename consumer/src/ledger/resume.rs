@@ -132,7 +132,8 @@ pub fn resume(
             let tail = chain.unwrap_or(committed);
             // Objects that came since have counted what they step over.
             let quarantined = if tail == committed { quarantined } else { 0 };
-            let later = skipped.into_iter().filter(|skip| skip.to > tail);
+            let later =
+                skipped.into_iter().filter(|skip| skip.to > tail && !Misreading::SkipsForgotten.is_made());
             let skipped = later.map(|skip| Skip { from: skip.from.max(tail), ..skip }).collect();
             Ok(Resume { tail, position: handled.max(tail), skipped, quarantined, refused: None })
         }
