@@ -14,8 +14,9 @@
 //! 4. A batch is sealed at its first attempt ([`crate::batch::Sealed`]): the same bytes and bounds until it is
 //!    decided. "Already exists" is a question, never an answer ([`decide`]): our own put may have been
 //!    applied before its reply was lost, and a store says 409 also when nobody has won yet.
-//! 5. One put in flight per partition ([`crate::partition`]). A put whose first attempt is older than five
-//!    minutes starts again at reading the tail. No put before the topic's id was confirmed later than the
+//! 5. One put in flight per partition ([`crate::partition`]). A put whose tail was known longer than five minutes
+//!    ago starts again at reading it: what others have put under its name may have expired, and would refuse
+//!    nothing. That counts from the tail, and not from the first attempt, which may itself have waited. No put before the topic's id was confirmed later than the
 //!    batch's last fetch ([`crate::identity`]): ids never come back, names do.
 //! 6. Bytes are a function of the log and of the batch's bounds; bounds may depend on the clock. Two writers
 //!    may cut differently, and still no record is lost or repeated, because only the winner's object exists

@@ -66,6 +66,12 @@ fn nothing_is_lost_or_repeated_in_a_short_history() {
 }
 
 #[test]
+fn nothing_is_lost_or_repeated_in_a_history_longer_than_objects_live() {
+    let (first, count) = (number("COINDUIT_SEED", 1), number("COINDUIT_HISTORIES", 800).div_ceil(8));
+    must_hold(Kind::Long, first..first + count);
+}
+
+#[test]
 fn the_same_seed_is_the_same_history() {
     for (seed, kind) in (1..=20).map(|seed| (seed, Kind::Short)).chain([(1, Kind::Long)]) {
         let [one, other] = [(); 2].map(|()| play(seed, kind, None).log);
