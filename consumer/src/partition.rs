@@ -8,7 +8,10 @@
 //!            \--commit point--> board
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use coinduit_common::{
     alert::{Alert, AlertKind, Alerts},
@@ -100,7 +103,8 @@ impl PartitionTask {
         let Self { setting, mut reader, chain, identity, clock, alerts, share, .. } = self;
         let Self { committed, reset, appeared_later, place, lease, mut stop, exit_at_end, .. } = self;
         let topic_partition = format!("{}/{}", setting.topic, setting.partition);
-        let store = Store { place: topic_partition, chain, identity, lease, alerts, clock };
+        let tail_known_at = Mutex::default();
+        let store = Store { place: topic_partition, chain, identity, lease, alerts, clock, tail_known_at };
         let is_first = !matches!(committed, Committed::Ours { .. });
         let known = Known { committed, reset, appeared_later };
         let located = tokio::select! {

@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::partition::progress::CommitPoint;
 
@@ -23,8 +23,8 @@ pub struct Board {
     entries: Mutex<Entries>,
     /// Counts wishes that are new or urgent.
     wishes: watch::Sender<u64>,
-    /// Counts acknowledgements.
-    answers: watch::Sender<u64>,
+    /// Tells of acknowledgements, in the order of waiting, which `watch` leaves to chance.
+    answers: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ impl Board {
             entry.acknowledged = Some(point);
             entry.urgent &= entry.is_open();
         }
-        self.answers.send_modify(|count| *count += 1);
+        self.answers.notify_waiters();
     }
 
     /// Counts up when there is something to commit that was not there before, or it became urgent.
@@ -127,9 +127,8 @@ impl Place {
     /// # Cancel safety
     /// Dropping the future takes nothing back.
     pub async fn acknowledged(&self) {
-        let mut answers = self.board.answers.subscribe();
         loop {
-            answers.mark_unchanged();
+            let answered = self.board.answers.notified();
             let open = self.own(&mut self.board.entries()).is_some_and(|entry| {
                 entry.urgent = entry.is_open();
                 entry.urgent
@@ -138,7 +137,7 @@ impl Place {
                 return;
             }
             self.board.wishes.send_modify(|count| *count += 1);
-            answers.changed().await.expect("the sender lives in the board");
+            answered.await;
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::{
     identity::{Confirm, IdentityError},
     ledger::{
         chain::Chain,
-        metadata::Closed,
+        metadata::{Closed, ObjectMetadata},
         resume::{Committed, Reset},
     },
     reader::{Bounds, Fetched, PartitionReader, ReadError, Record},
@@ -515,6 +515,32 @@ async fn nothing_is_put_on_a_lapsed_membership() {
     world.lease.set(Duration::MAX);
     task.await.unwrap().unwrap();
     assert_eq!(world.stored(), world.log.lines());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_that_waited_long_before_its_first_attempt_reads_the_tail_again() {
+    let world = World::new();
+    world.log.append(values(0..12));
+    world.lease.set(Duration::ZERO);
+    let task = world.start("p", true);
+    sleep(Duration::from_secs(600)).await;
+    // Others have gone on meanwhile, and the first of their objects has expired.
+    let theirs = ObjectMetadata {
+        from_offset: 5,
+        to_offset: 10,
+        stored: None,
+        records: 0,
+        quarantined: 0,
+        skipped: Vec::new(),
+        writer: "q/2".to_owned(),
+        closed: Closed::Age,
+    };
+    let key = |tail: i64| format!("t/partition=0/{tail:020}.jsonl");
+    world.bucket.insert(&key(5), theirs.to_user_metadata());
+    world.lease.set(Duration::MAX);
+    task.await.unwrap().unwrap();
+    let keys: Vec<String> = world.bucket.below("t/partition=0/").into_iter().map(|(key, ..)| key).collect();
+    assert_eq!(keys, [key(5), key(10)]);
 }
 
 #[tokio::test(start_paused = true)]
