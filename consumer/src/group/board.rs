@@ -32,6 +32,8 @@ struct Entries {
     of: BTreeMap<i32, Entry>,
     /// How many places were ever given: a task that was dropped may end after its successor has begun.
     places: u64,
+    /// Nothing is acknowledged for now.
+    closed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +96,16 @@ impl Board {
         self.answers.send_modify(|count| *count += 1);
     }
 
+    /// Whether commits are refused until partitions are given up: nobody waits for one meanwhile.
+    pub fn close(&self, closed: bool) {
+        let mut entries = self.entries();
+        if entries.closed != closed {
+            entries.closed = closed;
+            drop(entries);
+            self.answers.send_modify(|count| *count += 1);
+        }
+    }
+
     /// Counts up when there is something to commit that was not there before, or it became urgent.
     #[must_use]
     pub fn wishes(&self) -> watch::Receiver<u64> {
@@ -110,6 +122,16 @@ impl Place {
         entries.of.get_mut(&self.partition).filter(|entry| entry.place == self.number)
     }
 
+    /// Whether an acknowledgement is outstanding that can come; it is urgent then.
+    fn waits(&self) -> bool {
+        let mut entries = self.board.entries();
+        let closed = entries.closed;
+        self.own(&mut entries).is_some_and(|entry| {
+            entry.urgent = entry.is_open() && !closed;
+            entry.urgent
+        })
+    }
+
     /// The group shall know `point`, soon.
     pub fn want(&self, point: CommitPoint) {
         let mut entries = self.board.entries();
@@ -122,7 +144,7 @@ impl Place {
         self.board.wishes.send_modify(|count| *count += 1);
     }
 
-    /// Waits until the group has acknowledged what was wanted last.
+    /// Waits until the group has acknowledged what was wanted last, or can't: see [`Board::close`].
     ///
     /// # Cancel safety
     /// Dropping the future takes nothing back.
@@ -130,11 +152,7 @@ impl Place {
         let mut answers = self.board.answers.subscribe();
         loop {
             answers.mark_unchanged();
-            let open = self.own(&mut self.board.entries()).is_some_and(|entry| {
-                entry.urgent = entry.is_open();
-                entry.urgent
-            });
-            if !open {
+            if !self.waits() {
                 return;
             }
             self.board.wishes.send_modify(|count| *count += 1);
@@ -185,6 +203,21 @@ mod tests {
         board.acknowledge(3, point(20, 2));
         waiting.await;
         assert!(board.wanted().is_empty() && !board.is_urgent());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_while_commits_are_refused() {
+        let board = Arc::new(Board::default());
+        let place = board.place(3);
+        place.want(point(10, 1));
+        let waiting = place.acknowledged();
+        tokio::pin!(waiting);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        board.close(true);
+        waiting.await;
+        assert_eq!(board.wanted(), [(3, point(10, 1))], "it is still wanted");
+        board.close(false);
+        assert!(futures::poll!(Box::pin(place.acknowledged())).is_pending());
     }
 
     #[test]

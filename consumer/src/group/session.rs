@@ -258,6 +258,7 @@ impl Session {
         self.watch(&event, now);
         let actions = self.member.on(event, now);
         self.parts.lease.set(self.member.alive_until());
+        self.parts.board.close(self.member.releases_uncommitted());
         actions.into_iter().try_for_each(|action| self.perform(action))
     }
 
