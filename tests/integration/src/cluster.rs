@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 use crate::wait::until;
 
@@ -128,8 +129,13 @@ impl Broker {
         self.signal(signal);
         let pid = self.pid.take().expect("it has been sent a signal");
         let process = format!("/proc/{}/cmdline", pid.as_raw_nonzero());
-        // A process that is gone, or has ended and waits for its parent to notice, has no command line.
-        until("a broker has ended", async || std::fs::read(&process).unwrap_or_default().is_empty()).await;
+        until("a broker has ended", async || {
+            // A process that is gone, or has ended and waits for its parent to notice, has no command line. It may
+            // still listen for a moment.
+            std::fs::read(&process).unwrap_or_default().is_empty()
+                && TcpStream::connect(&self.address).await.is_err()
+        })
+        .await;
     }
 
     /// Starts it again, and waits until it listens.
@@ -139,8 +145,7 @@ impl Broker {
     pub async fn start_again(&mut self) {
         self.launch().unwrap_or_else(|error| panic!("start a broker again: {error}"));
         let address = self.address.clone();
-        until("the broker listens again", async || tokio::net::TcpStream::connect(&address).await.is_ok())
-            .await;
+        until("the broker listens again", async || TcpStream::connect(&address).await.is_ok()).await;
     }
 
     fn launch(&mut self) -> io::Result<()> {

@@ -11,7 +11,10 @@ use coinduit_integration::wait::until;
 use rustix::process::Signal;
 
 const PARTITIONS: i32 = 4;
-const SETTING: [(&str, &str); 2] = [("MAX_OBJECT_AGE", "100ms"), ("ENRICH", "off")];
+/// Short sessions have quick heartbeats, which tell of a rebalance.
+const SETTING: [(&str, &str); 3] =
+    [("MAX_OBJECT_AGE", "100ms"), ("KAFKA_SESSION_TIMEOUT", "6s"), ("ENRICH", "off")];
+const QUICK: [&str; 4] = ["-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=300"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn librdkafka_joins_and_leaves_with_range() {
@@ -49,12 +52,15 @@ async fn joins_and_leaves(assignor: &str) {
         rig.stored_to_the_end(partition).await;
     }
     ours.signal(Signal::TERM);
-    ours.ended().await.expect_code(0);
+    let ended = ours.ended().await.expect_code(0);
+    assert!(!ended.log.contains("not stored within DRAIN_TIMEOUT"), "the group had to wait:\n{}", ended.log);
 
     for partition in 0..PARTITIONS {
         let chain = rig.chain(partition).await;
-        let stored: Vec<&str> = chain.iter().flat_map(|object| object.lines()).collect();
-        assert_eq!(stored.iter().collect::<BTreeSet<_>>().len(), stored.len(), "a record is stored twice");
+        let lines = chain.iter().map(|object| object.lines().len()).sum::<usize>();
+        let stored: BTreeSet<&[u8]> =
+            chain.iter().flat_map(|object| object.lines()).map(str::as_bytes).collect();
+        assert_eq!(stored.len(), lines, "a record is stored twice");
         let folder = format!("quarantine/{}/partition={partition}", rig.topic);
         let quarantined = rig.bucket.keys(&folder).await;
         let nothing = BTreeSet::new();
@@ -63,7 +69,7 @@ async fn joins_and_leaves(assignor: &str) {
         let lost = log.iter().filter(|found| {
             let value = found.record.value.as_deref().unwrap_or_default();
             let kept = if is_line(value) {
-                stored.iter().any(|line| line.as_bytes() == value)
+                stored.contains(value)
             } else {
                 quarantined.iter().any(|key| key.ends_with(&format!("/{:020}.json", found.offset)))
             };
@@ -89,7 +95,7 @@ fn kcat(rig: &Rig, assignor: &str) -> Program {
     let (bootstrap, topic) = (rig.kafka.bootstrap(), rig.topic.as_str());
     let settings = ["-X", &assignor, "-X", "auto.offset.reset=earliest"];
     let what = ["-u", "-f", "%p %o\\n", "-G", topic, topic];
-    Program::tool("kcat", "kcat", &[&["-b", bootstrap], &settings[..], &what].concat())
+    Program::tool("kcat", "kcat", &[&["-b", bootstrap], &settings[..], &QUICK, &what].concat())
 }
 
 /// The offsets that kcat has printed, by partition.
