@@ -15,8 +15,7 @@ use rustix::process::Signal;
 const PARTITIONS: i32 = 4;
 const SETTING: [(&str, &str); 3] =
     [("MAX_OBJECT_AGE", "200ms"), ("KAFKA_SESSION_TIMEOUT", "10s"), ("ENRICH", "off")];
-/// The broker that is the controller too, and the one that goes alone; its id is 2.
-const BOTH: [usize; 2] = [0, 1];
+/// The broker that goes alone; its id is 2. The first one is the controller too.
 const OTHER: usize = 1;
 /// Longer than the controller waits for a broker (9 s) and than a request of the consumer's may take.
 const STANDSTILL: Duration = Duration::from_secs(20);
@@ -44,12 +43,9 @@ async fn a_group_outlives_brokers_that_stop_crash_or_stand_still() {
     goes_on(&rig, "with that broker again").await;
     assert_eq!(states(&members), before, "the coordinator has moved, and the group had another round");
 
-    for broker in BOTH {
-        cluster.brokers()[broker].stop(Signal::KILL).await;
-    }
-    for broker in BOTH {
-        cluster.brokers()[broker].start_again().await;
-    }
+    let [first, second] = cluster.brokers();
+    futures::join!(first.stop(Signal::KILL), second.stop(Signal::KILL));
+    futures::join!(first.start_again(), second.start_again());
     goes_on(&rig, "after both brokers crashed").await;
 
     cluster.brokers()[OTHER].signal(Signal::STOP);
