@@ -127,10 +127,15 @@ impl PartitionTask {
             if let Some(point) = progress.commit_point() {
                 place.want(point);
             }
-            tokio::select! {
+            let known = tokio::select! {
                 biased;
                 _ = stopped(&mut stop) => return Ok(()),
-                () = place.acknowledged() => {}
+                known = place.acknowledged() => known,
+            };
+            if !known {
+                // It is about to be given up: whoever has it next asks again.
+                stopped(&mut stop).await;
+                return Ok(());
             }
         }
         let reading = Reading {
@@ -256,7 +261,7 @@ impl Reading {
         };
         tokio::select! {
             biased;
-            () = self.place.acknowledged() => {}
+            _ = self.place.acknowledged() => {}
             () = patience => warn!(partition, "everything is stored, but the group did not take the last commit"),
         }
     }

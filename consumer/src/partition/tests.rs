@@ -166,6 +166,8 @@ struct World {
     group_answers: Arc<AtomicBool>,
     lease: Arc<Lease>,
     reset: Reset,
+    /// Of the task that was started last.
+    board: Mutex<Arc<Board>>,
 }
 
 impl World {
@@ -185,6 +187,7 @@ impl World {
             group_answers: Arc::new(AtomicBool::new(true)),
             lease,
             reset: Reset::Earliest,
+            board: Mutex::default(),
         }
     }
 
@@ -194,6 +197,7 @@ impl World {
         let (group, answers, mut wishes) =
             (Arc::clone(&self.group), Arc::clone(&self.group_answers), board.wishes());
         let taken = Arc::clone(&board);
+        *self.board.lock().unwrap() = Arc::clone(&board);
         tokio::spawn(async move {
             loop {
                 if answers.load(Ordering::Relaxed) {
@@ -487,6 +491,23 @@ async fn where_reading_starts_is_committed_before_anything_is_fetched() {
         world.stored(),
         values(20..30).flat_map(|line| (line + "\n").into_bytes()).collect::<Vec<_>>()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_the_group_does_not_take_is_no_start() {
+    let mut world = World::new();
+    world.reset = Reset::Latest;
+    world.log.append(values(0..20));
+    world.group_answers.store(false, Ordering::Relaxed);
+    let first = world.start("first", false);
+    sleep(Duration::from_secs(5)).await;
+    // The group has changed to an eager assignor: commits are refused until everything is given up.
+    world.board.lock().unwrap().close(true);
+    world.log.append(values(20..30));
+    sleep(Duration::from_secs(100)).await;
+    world.stop.send_replace(Some(Closed::Revoked));
+    first.await.unwrap().unwrap();
+    assert!(world.stored().is_empty(), "it has begun, and nobody knows where");
 }
 
 #[tokio::test(start_paused = true)]
