@@ -157,6 +157,7 @@ impl Drama {
             session_timeout: dice.seconds(10..=45),
             limits: *dice.one_of(&weather.limits),
             drain_timeout: dice.seconds(1..=*dice.one_of(&[2, 25])),
+            exit_at_end: !self.world.is_healed() && dice.happens(100),
             memory_budget: if dice.happens(100) { 2_000 } else { 64 << 20 },
         };
         self.processes.push(Process::start(&self.world, setup));
