@@ -51,7 +51,9 @@ impl Drama {
             sleep(dice.millis(20..=weather.pace_ms)).await;
             if outage_at.take_if(|at| *at <= Instant::now()).is_some() {
                 self.somebody("has no store", |process, world| {
-                    process.origin.store_goes_down(world.dice.seconds(800..=1_200));
+                    let time = world.dice.seconds(800..=1_200);
+                    process.origin.store_goes_down(time);
+                    world.is_restless_for(time);
                 });
             }
             let is_time = recreate_at.is_some_and(|at| at <= Instant::now());
