@@ -51,7 +51,9 @@ impl Drama {
             sleep(dice.millis(20..=weather.pace_ms)).await;
             if outage_at.take_if(|at| *at <= Instant::now()).is_some() {
                 self.somebody("has no store", |process, world| {
-                    process.origin.store_goes_down(world.dice.seconds(800..=1_200));
+                    let time = world.dice.seconds(800..=1_200);
+                    process.origin.store_goes_down(time);
+                    world.is_restless_for(time);
                 });
             }
             let is_time = recreate_at.is_some_and(|at| at <= Instant::now());
@@ -157,6 +159,7 @@ impl Drama {
             session_timeout: dice.seconds(10..=45),
             limits: *dice.one_of(&weather.limits),
             drain_timeout: dice.seconds(1..=*dice.one_of(&[2, 25])),
+            exit_at_end: !self.world.is_healed() && dice.happens(100),
             memory_budget: if dice.happens(100) { 2_000 } else { 64 << 20 },
         };
         self.processes.push(Process::start(&self.world, setup));

@@ -52,6 +52,8 @@ struct Partition {
     resets: BTreeSet<i64>,
     /// All objects that ever landed, `from..to` by `from`.
     objects: BTreeMap<i64, Vec<i64>>,
+    /// The batches that they are.
+    writers: BTreeSet<String>,
     last_commits: BTreeMap<String, Commit>,
 }
 
@@ -228,6 +230,9 @@ impl Partition {
     fn take_in(&mut self, body: &[u8], metadata: &Metadata, wrong: &mut Vec<String>) {
         let Metadata { from, to, .. } = *metadata;
         self.objects.entry(from).or_default().push(to);
+        if !self.writers.insert(metadata.writer.clone()) {
+            wrong.push(format!("repeated: batch {} is another object, too", metadata.writer));
+        }
         if metadata.skipped.iter().any(|skip| skip.from < from || skip.to > to) {
             wrong.push("metadata: a skip lies outside of the object".to_owned());
         }

@@ -78,6 +78,7 @@ pub(super) struct Setup {
     pub(super) limits: Limits,
     pub(super) drain_timeout: Duration,
     pub(super) memory_budget: usize,
+    pub(super) exit_at_end: bool,
 }
 
 /// A process that was started.
@@ -85,6 +86,7 @@ pub(super) struct Setup {
 pub(super) struct Process {
     pub(super) origin: Arc<Origin>,
     pub(super) instance_id: Option<String>,
+    /// `None` once it was told.
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -186,7 +188,7 @@ fn config(world: &World, setup: Setup) -> Config {
         enrich: false,
         memory_budget: setup.memory_budget,
         drain_timeout: setup.drain_timeout,
-        exit_at_end: false,
+        exit_at_end: setup.exit_at_end,
         sns_topic_arn: None,
         aws: AwsSettings::from_env(&env, &mut faults),
         log: LogSettings::from_env(&env, &mut faults),

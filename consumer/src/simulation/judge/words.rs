@@ -36,6 +36,7 @@ pub(super) struct Metadata {
     pub(super) records: usize,
     pub(super) quarantined: usize,
     pub(super) skipped: Vec<Range>,
+    pub(super) writer: String,
 }
 
 impl Metadata {
@@ -45,9 +46,6 @@ impl Metadata {
             text.map(|text| text.parse().map_err(|_| format!("{name} is {text:?}"))).transpose()
         }
         let lacks = |name: &str| format!("it has no {name}");
-        if !metadata.contains_key("writer") {
-            return Err(lacks("writer"));
-        }
         Ok(Self {
             from: number(metadata, "fromoffset")?.ok_or_else(|| lacks("fromoffset"))?,
             to: number(metadata, "tooffset")?.ok_or_else(|| lacks("tooffset"))?,
@@ -56,6 +54,7 @@ impl Metadata {
             records: number(metadata, "records")?.ok_or_else(|| lacks("records"))?,
             quarantined: number(metadata, "quarantined")?.ok_or_else(|| lacks("quarantined"))?,
             skipped: Range::read_all(metadata.get("skipped").map(String::as_str))?,
+            writer: metadata.get("writer").cloned().ok_or_else(|| lacks("writer"))?,
         })
     }
 }
