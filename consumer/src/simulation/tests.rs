@@ -61,13 +61,13 @@ impl History {
 
 #[test]
 fn nothing_is_lost_or_repeated_in_a_short_history() {
-    let (first, count) = (number("COINDUIT_SEED", 1), number("COINDUIT_HISTORIES", 1_600));
+    let (first, count) = (number("COINDUIT_SEED", 1), number("COINDUIT_HISTORIES", 5_000));
     must_hold(Kind::Short, first..first + count);
 }
 
 #[test]
 fn nothing_is_lost_or_repeated_in_a_history_longer_than_objects_live() {
-    let (first, count) = (number("COINDUIT_SEED", 1), number("COINDUIT_HISTORIES", 800).div_ceil(8));
+    let (first, count) = (number("COINDUIT_SEED", 1), number("COINDUIT_HISTORIES", 5_000).div_ceil(10));
     must_hold(Kind::Long, first..first + count);
 }
 
