@@ -162,7 +162,7 @@ async fn an_audit_that_cannot_look_says_so() {
     let rig = consumed("blind").await;
     for (name, value, code) in [
         ("S3_BUCKET", "", 2),
-        ("S3_BUCKET", "no-such-bucket", 1),
+        ("S3_BUCKET", "no-such-bucket", 2),
         ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1", 1),
     ] {
         let ended = audit(&rig, &[], &[(name, value)]).await.expect_code(code);
