@@ -9,12 +9,15 @@ SHELL := bash
 
 CARGO ?= cargo
 INTERVAL ?= 30s
+N ?= 1000
 TARGET ?= x86_64-unknown-linux-musl
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # All packages: what the integration tests are built with, so that they share what the others built.
 ALL := $(addprefix -p coinduit-,common producer consumer lambda local integration)
 
-.PHONY: help build demo run test integration lint fmt release ci
+NEED_KAFKA = [ -n "$${KAFKA_BOOTSTRAP_SERVERS:-}" ] || { echo "make $@ needs a real Kafka: set KAFKA_BOOTSTRAP_SERVERS=host:port (topics named coinduit-test-... are created and deleted there)" >&2; exit 1; }
+
+.PHONY: help build demo run test integration crash lint fmt release ci
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS=$$'\t' read -r verb text; do printf '  make %-12s %s\n' "$$verb" "$$text"; done
@@ -31,9 +34,13 @@ run: build ## the same without an end: a producer run every INTERVAL (30s), unti
 test: build ## unit, property and end-to-end tests; no Docker, no network
 	$(CARGO) test
 
-integration: build ## tests on a real Kafka, named by KAFKA_BOOTSTRAP_SERVERS
-	@[ -n "$${KAFKA_BOOTSTRAP_SERVERS:-}" ] || { echo "make integration needs a real Kafka: set KAFKA_BOOTSTRAP_SERVERS=host:port (topics named coinduit-test-... are created and deleted there)" >&2; exit 1; }
+integration: build ## tests on a real Kafka, named by KAFKA_BOOTSTRAP_SERVERS; some need kcat and KAFKA_UP
+	@$(NEED_KAFKA)
 	$(CARGO) test $(ALL) $(foreach file,$(wildcard tests/integration/tests/*.rs),--test $(basename $(notdir $(file))))
+
+crash: build ## N (1000) kills and pauses at random moments, and no record lost or repeated; needs what integration does
+	@$(NEED_KAFKA)
+	COINDUIT_CRASHES=$(N) $(CARGO) test $(ALL) --test exactly_once -- --nocapture
 
 lint: ## formatting, clippy, documentation, dependencies
 	$(CARGO) fmt --all --check

@@ -4,50 +4,61 @@
 //! and who holds at least an equal part closes its object, however small. Somebody always does: the largest
 //! holder has at least the average.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// The limit, and what is used of it.
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
-    used: watch::Sender<Used>,
+    used: Mutex<Used>,
+    /// The limit was crossed. Wakes in the order of waiting, which `watch` leaves to chance.
+    crossed: Notify,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Used {
     bytes: usize,
     shares: usize,
+    /// How often the limit was crossed, either way.
+    crossings: u64,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: watch::Sender::new(Used::default()) })
+        Arc::new(Self { limit, used: Mutex::default(), crossed: Notify::new() })
     }
 
     /// A partition's share, holding nothing yet.
     #[must_use]
     pub fn share(self: &Arc<Self>) -> Share {
         self.change(|used| used.shares += 1);
-        Share { budget: Arc::clone(self), held: 0, changes: self.used.subscribe() }
+        Share { budget: Arc::clone(self), held: 0, seen: self.look().crossings }
     }
 
     /// Changes what is used; wakes the partitions only when the limit is crossed, either way.
     fn change(&self, change: impl FnOnce(&mut Used)) {
-        self.used.send_if_modified(|used| {
-            let before = used.bytes > self.limit;
-            change(used);
-            before != (used.bytes > self.limit)
-        });
+        let mut used = self.look();
+        let before = used.bytes > self.limit;
+        change(&mut used);
+        if before != (used.bytes > self.limit) {
+            used.crossings += 1;
+            drop(used);
+            self.crossed.notify_waiters();
+        }
+    }
+
+    fn look(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The bytes in use.
     #[must_use]
     pub fn used(&self) -> usize {
-        self.used.borrow().bytes
+        self.look().bytes
     }
 }
 
@@ -56,7 +67,8 @@ impl Budget {
 pub struct Share {
     budget: Arc<Budget>,
     held: usize,
-    changes: watch::Receiver<Used>,
+    /// How many crossings it knows of.
+    seen: u64,
 }
 
 impl Share {
@@ -77,7 +89,7 @@ impl Share {
     /// Whether there is no room, and this partition holds at least an equal part.
     #[must_use]
     pub fn is_pressed(&self) -> bool {
-        let Used { bytes, shares } = *self.budget.used.borrow();
+        let Used { bytes, shares, .. } = *self.budget.look();
         bytes > self.budget.limit && self.held >= self.budget.limit / shares.max(1)
     }
 
@@ -86,8 +98,15 @@ impl Share {
     /// # Cancel safety
     /// Dropping the future loses no change.
     pub async fn changed(&mut self) {
-        // It can't be closed: the sender lives in the budget that this share holds.
-        drop(self.changes.changed().await);
+        loop {
+            let crossed = self.budget.crossed.notified();
+            let crossings = self.budget.look().crossings;
+            if crossings != self.seen {
+                self.seen = crossings;
+                return;
+            }
+            crossed.await;
+        }
     }
 }
 

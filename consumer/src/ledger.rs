@@ -18,9 +18,11 @@
 //!    decided. "Already exists" is a question, never an answer ([`decide`]): our own put may have been
 //!    applied before its reply was lost, and a store says 409 also when nobody has won yet.
 //! 5. One put in flight per partition ([`crate::partition`]). No put starts on a membership that has lapsed by our own
-//!    clock ([`crate::group::lease`]). A put whose first attempt is older than five minutes starts again at reading
-//!    the tail. No put and no commit before the topic's id was confirmed later than the batch's last fetch
-//!    ([`crate::identity`]): ids never come back, names do.
+//!    clock ([`crate::group::lease`]). A put whose tail was known longer than five minutes ago starts again at
+//!    reading it: what others have put under its name meanwhile may have expired, and would refuse nothing. That
+//!    counts from when the tail was known, not from the first attempt, which may itself have waited. No put and no
+//!    commit before the topic's id was confirmed later than the batch's last fetch ([`crate::identity`]): ids never
+//!    come back, names do.
 //! 6. Bytes are a function of the log and of the batch's bounds; bounds may depend on the clock. Two writers
 //!    may cut differently, and still no record is lost or repeated, because only the winner's object exists
 //!    and the next one continues from its end.

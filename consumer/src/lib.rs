@@ -34,6 +34,8 @@ pub mod quarantine;
 pub mod reader;
 pub mod service;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod testing;
 pub mod trouble;
 

@@ -8,7 +8,10 @@
 //!            \--commit point--> board
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use coinduit_common::{
     alert::{Alert, AlertKind, Alerts},
@@ -100,7 +103,8 @@ impl PartitionTask {
         let Self { setting, mut reader, chain, identity, clock, alerts, share, .. } = self;
         let Self { committed, reset, appeared_later, place, lease, mut stop, exit_at_end, .. } = self;
         let topic_partition = format!("{}/{}", setting.topic, setting.partition);
-        let store = Store { place: topic_partition, chain, identity, lease, alerts, clock };
+        let tail_known_at = Mutex::default();
+        let store = Store { place: topic_partition, chain, identity, lease, alerts, clock, tail_known_at };
         let is_first = !matches!(committed, Committed::Ours { .. });
         let known = Known { committed, reset, appeared_later };
         let located = tokio::select! {
@@ -123,10 +127,15 @@ impl PartitionTask {
             if let Some(point) = progress.commit_point() {
                 place.want(point);
             }
-            tokio::select! {
+            let known = tokio::select! {
                 biased;
                 _ = stopped(&mut stop) => return Ok(()),
-                () = place.acknowledged() => {}
+                known = place.acknowledged() => known,
+            };
+            if !known {
+                // It is about to be given up: whoever has it next asks again.
+                stopped(&mut stop).await;
+                return Ok(());
             }
         }
         let reading = Reading {
@@ -252,7 +261,7 @@ impl Reading {
         };
         tokio::select! {
             biased;
-            () = self.place.acknowledged() => {}
+            _ = self.place.acknowledged() => {}
             () = patience => warn!(partition, "everything is stored, but the group did not take the last commit"),
         }
     }

@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::partition::progress::CommitPoint;
 
@@ -23,8 +23,8 @@ pub struct Board {
     entries: Mutex<Entries>,
     /// Counts wishes that are new or urgent.
     wishes: watch::Sender<u64>,
-    /// Counts acknowledgements.
-    answers: watch::Sender<u64>,
+    /// Tells of acknowledgements, in the order of waiting, which `watch` leaves to chance.
+    answers: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -32,6 +32,8 @@ struct Entries {
     of: BTreeMap<i32, Entry>,
     /// How many places were ever given: a task that was dropped may end after its successor has begun.
     places: u64,
+    /// Nothing is acknowledged for now.
+    closed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +62,13 @@ pub struct Place {
     number: u64,
 }
 
+/// How it stands with a wish.
+enum State {
+    Acknowledged,
+    Refused,
+    Open,
+}
+
 impl Board {
     /// A place for `partition`; an earlier one counts no more.
     #[must_use]
@@ -79,6 +88,12 @@ impl Board {
         open.filter_map(|(partition, entry)| Some((*partition, entry.wanted.clone()?))).collect()
     }
 
+    /// Whether there is something to commit.
+    #[must_use]
+    pub fn has_wishes(&self) -> bool {
+        self.entries().of.values().any(Entry::is_open)
+    }
+
     /// Whether somebody waits for an acknowledgement.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
@@ -91,7 +106,17 @@ impl Board {
             entry.acknowledged = Some(point);
             entry.urgent &= entry.is_open();
         }
-        self.answers.send_modify(|count| *count += 1);
+        self.answers.notify_waiters();
+    }
+
+    /// Whether the group takes no commits before partitions are given up: nobody waits for one meanwhile.
+    pub fn close(&self, closed: bool) {
+        let mut entries = self.entries();
+        if entries.closed != closed {
+            entries.closed = closed;
+            drop(entries);
+            self.answers.notify_waiters();
+        }
     }
 
     /// Counts up when there is something to commit that was not there before, or it became urgent.
@@ -110,6 +135,20 @@ impl Place {
         entries.of.get_mut(&self.partition).filter(|entry| entry.place == self.number)
     }
 
+    /// How it stands with what was wanted last; where an answer can come, it is urgent from now on.
+    fn state(&self) -> State {
+        let mut entries = self.board.entries();
+        let closed = entries.closed;
+        match self.own(&mut entries).filter(|entry| entry.is_open()) {
+            None => State::Acknowledged,
+            Some(_) if closed => State::Refused,
+            Some(entry) => {
+                entry.urgent = true;
+                State::Open
+            }
+        }
+    }
+
     /// The group shall know `point`, soon.
     pub fn want(&self, point: CommitPoint) {
         let mut entries = self.board.entries();
@@ -122,23 +161,21 @@ impl Place {
         self.board.wishes.send_modify(|count| *count += 1);
     }
 
-    /// Waits until the group has acknowledged what was wanted last.
+    /// Waits until the group has acknowledged what was wanted last; `false` where it takes no commits before this
+    /// partition is given up ([`Board::close`]).
     ///
     /// # Cancel safety
     /// Dropping the future takes nothing back.
-    pub async fn acknowledged(&self) {
-        let mut answers = self.board.answers.subscribe();
+    pub async fn acknowledged(&self) -> bool {
         loop {
-            answers.mark_unchanged();
-            let open = self.own(&mut self.board.entries()).is_some_and(|entry| {
-                entry.urgent = entry.is_open();
-                entry.urgent
-            });
-            if !open {
-                return;
+            let answered = self.board.answers.notified();
+            match self.state() {
+                State::Acknowledged => return true,
+                State::Refused => return false,
+                State::Open => {}
             }
             self.board.wishes.send_modify(|count| *count += 1);
-            answers.changed().await.expect("the sender lives in the board");
+            answered.await;
         }
     }
 }
@@ -172,7 +209,7 @@ mod tests {
     async fn who_waits_is_woken_by_the_acknowledgement_of_the_latest() {
         let board = Arc::new(Board::default());
         let place = board.place(3);
-        place.acknowledged().await;
+        assert!(place.acknowledged().await);
         place.want(point(10, 1));
         place.want(point(20, 2));
         assert_eq!(board.wanted(), [(3, point(20, 2))]);
@@ -183,8 +220,23 @@ mod tests {
         board.acknowledge(3, point(10, 1));
         assert!(futures::poll!(&mut waiting).is_pending());
         board.acknowledge(3, point(20, 2));
-        waiting.await;
+        assert!(waiting.await);
         assert!(board.wanted().is_empty() && !board.is_urgent());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_while_commits_are_refused() {
+        let board = Arc::new(Board::default());
+        let place = board.place(3);
+        place.want(point(10, 1));
+        let waiting = place.acknowledged();
+        tokio::pin!(waiting);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        board.close(true);
+        assert!(!waiting.await);
+        assert_eq!(board.wanted(), [(3, point(10, 1))], "it is still wanted");
+        board.close(false);
+        assert!(futures::poll!(Box::pin(place.acknowledged())).is_pending());
     }
 
     #[test]

@@ -6,17 +6,22 @@
 //! of the last heartbeat that was acknowledged. The coordinator counts from its arrival, so it never takes
 //! the member for dead before.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use coinduit_common::clock::Clock;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::ledger::misreading::Misreading;
 
 /// Told by the session, asked by partitions.
 #[derive(Debug)]
 pub struct Lease {
-    until: watch::Sender<Duration>,
+    until: Mutex<Duration>,
+    /// Wakes in the order of waiting, which `watch` leaves to chance.
+    changed: Notify,
     clock: Clock,
 }
 
@@ -24,22 +29,23 @@ impl Lease {
     /// No membership yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { until: watch::Sender::new(Duration::ZERO), clock }
+        Self { until: Mutex::default(), changed: Notify::new(), clock }
     }
 
     /// The membership is valid until then (since boot).
     pub fn set(&self, until: Duration) {
-        self.until.send_if_modified(|current| {
-            let changed = *current != until;
-            *current = until;
-            changed
-        });
+        let before =
+            std::mem::replace(&mut *self.until.lock().unwrap_or_else(PoisonError::into_inner), until);
+        if before != until {
+            self.changed.notify_waiters();
+        }
     }
 
     /// Whether it is valid now.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.clock.since_boot() < *self.until.borrow() || Misreading::LapseIgnored.is_made()
+        self.clock.since_boot() < *self.until.lock().unwrap_or_else(PoisonError::into_inner)
+            || Misreading::LapseIgnored.is_made()
     }
 
     /// Waits until it is valid.
@@ -47,9 +53,12 @@ impl Lease {
     /// # Cancel safety
     /// Dropping the future has no effect.
     pub async fn held(&self) {
-        let mut changes = self.until.subscribe();
-        while !self.is_held() {
-            changes.changed().await.expect("the sender lives in self");
+        loop {
+            let changed = self.changed.notified();
+            if self.is_held() {
+                return;
+            }
+            changed.await;
         }
     }
 }

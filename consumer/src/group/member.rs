@@ -170,6 +170,14 @@ impl Member {
         self.identity.generation >= 0
             && self.coordinator_known
             && !matches!(self.phase, Phase::Describing(_) | Phase::Syncing { .. } | Phase::Gone)
+            && !self.releases_uncommitted()
+    }
+
+    /// Whether it gives partitions up in the midst of a round: the group has changed to an eager assignor while it
+    /// held them, and takes no commits before it has synced.
+    #[must_use]
+    pub const fn releases_uncommitted(&self) -> bool {
+        matches!(self.phase, Phase::Releasing(Then::Sync(_)))
     }
 
     /// The assignor of its generation; empty before the first.

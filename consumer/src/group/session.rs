@@ -236,9 +236,8 @@ impl Session {
     }
 
     fn wake_at(&self, now: Duration) -> Option<Instant> {
-        let commit =
-            (self.commit.is_none() && self.member.may_commit() && !self.parts.board.wanted().is_empty())
-                .then(|| self.commit_at());
+        let commit = (self.commit.is_none() && self.member.may_commit() && self.parts.board.has_wishes())
+            .then(|| self.commit_at());
         let ask = (self.committed.is_none() && !self.unknown.is_empty()).then_some(self.ask_committed_at);
         let first = self.member.wake_at().into_iter().chain(commit).chain(ask).min()?;
         Some(Instant::now() + first.saturating_sub(now))
@@ -259,6 +258,7 @@ impl Session {
         self.watch(&event, now);
         let actions = self.member.on(event, now);
         self.parts.lease.set(self.member.alive_until());
+        self.parts.board.close(self.member.releases_uncommitted());
         actions.into_iter().try_for_each(|action| self.perform(action))
     }
 

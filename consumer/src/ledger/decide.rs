@@ -76,7 +76,7 @@ pub fn standing(
 
 /// Whether two batches come from one process, which says nothing about whether they are the same batch.
 fn same_process(one: &str, other: &str) -> bool {
-    let process = |writer: &str| writer.split('/').next().map(ToOwned::to_owned);
+    let process = |writer: &str| writer.rsplit_once('-').map(|(process, _)| process.to_owned());
     process(one) == process(other)
 }
 

@@ -17,6 +17,14 @@ pub(crate) enum Misreading {
     WinnerEndsAsWe,
     /// An object of this process is taken for the very batch, though it is an earlier one.
     OursByProcess,
+    /// What was read behind a batch is kept though another's object stands in its place.
+    ReadAheadKept,
+    /// A put goes on under the same name, however long ago its tail was read.
+    StalePutGoesOn,
+    /// What was read is committed, though it is not stored.
+    ReadIsHandled,
+    /// Another member's skips are forgotten: a commit of ours is taken for its offset alone.
+    SkipsForgotten,
     /// A commit that is not ours is believed as if it were.
     ForeignCommitBelieved,
     /// Reading starts before its first answer is committed, so that `latest` may be asked twice.

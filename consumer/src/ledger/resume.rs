@@ -130,9 +130,12 @@ pub fn resume(
         Committed::Nothing => without_commit(),
         Committed::Ours { handled, tail: committed, skipped, quarantined } => {
             let tail = chain.unwrap_or(committed);
-            // Objects that came since have counted what they step over.
-            let quarantined = if tail == committed { quarantined } else { 0 };
-            let later = skipped.into_iter().filter(|skip| skip.to > tail);
+            // Objects that came since have counted what they step over. What was quarantined lies behind the skips that
+            // the commit begins with, and so not before an end within these.
+            let is_counted = tail > end_of_first_skips(committed, &skipped);
+            let quarantined = if is_counted { 0 } else { quarantined };
+            let later =
+                skipped.into_iter().filter(|skip| skip.to > tail && !Misreading::SkipsForgotten.is_made());
             let skipped = later.map(|skip| Skip { from: skip.from.max(tail), ..skip }).collect();
             Ok(Resume { tail, position: handled.max(tail), skipped, quarantined, refused: None })
         }
@@ -154,6 +157,11 @@ pub fn resume(
             }
         }
     }
+}
+
+/// Where the skips end that begin at the tail, one behind the other.
+fn end_of_first_skips(tail: i64, skipped: &[Skip]) -> i64 {
+    skipped.iter().fold(tail, |end, skip| if skip.from <= end { end.max(skip.to) } else { end })
 }
 
 #[cfg(test)]
@@ -213,13 +221,22 @@ mod tests {
             resume.skipped,
             [skip(45, 50, SkipReason::Retention), skip(60, 70, SkipReason::Retention)]
         );
-        assert_eq!(resume.quarantined, 0, "the object that came since counts them");
+        assert_eq!(resume.quarantined, 2, "they lie behind what is stepped over, where no object has come");
         // Another writer has gone on since.
         let resume = go(ours.clone(), Some(90), Reset::Latest);
         assert_eq!((places(&resume), resume.skipped), ((90, 90), vec![]));
         // All objects have expired.
         let resume = go(ours, None, Reset::Latest);
         assert_eq!((places(&resume), resume.quarantined), ((40, 75), 2));
+    }
+
+    #[test]
+    fn what_was_quarantined_behind_a_skip_is_counted_though_an_object_came_into_the_skip() {
+        let skipped = vec![skip(40, 50, SkipReason::Retention), skip(50, 60, SkipReason::ForeignCommit)];
+        let ours = Committed::Ours { handled: 75, tail: 40, skipped, quarantined: 2 };
+        for (chain, quarantined) in [(40, 2), (45, 2), (60, 2), (75, 0), (80, 0)] {
+            assert_eq!(go(ours.clone(), Some(chain), Reset::Earliest).quarantined, quarantined, "{chain}");
+        }
     }
 
     #[test]

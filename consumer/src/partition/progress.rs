@@ -261,8 +261,8 @@ impl Progress {
             quarantined += self.open.quarantined_ahead();
         }
         let held = sealed_first.or_else(|| self.open.first_offset());
-        let handled =
-            held.or_else(|| self.pending.front().map(|record| record.offset)).unwrap_or(self.position);
+        let held = held.or_else(|| self.pending.front().map(|record| record.offset));
+        let handled = held.filter(|_| !Misreading::ReadIsHandled.is_made()).unwrap_or(self.position);
         let sealed_skips = sealed.map_or(&[][..], |sealed| &sealed.metadata.skipped);
         let skips = sealed_skips.iter().chain(self.open.skipped()).chain(&self.skips);
         let most = if Misreading::OneSkipPerCommit.is_made() { 1 } else { usize::MAX };
@@ -357,6 +357,9 @@ impl Progress {
     /// Another's object stands where ours was to be: everything behind the old tail was read for nothing.
     fn start_over(&mut self, tail: i64) {
         self.tail = tail;
+        if Misreading::ReadAheadKept.is_made() {
+            return;
+        }
         self.position = tail;
         self.pending.clear();
         self.pending_bytes = 0;

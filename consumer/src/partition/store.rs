@@ -3,7 +3,10 @@
 //! One piece of work is one future that ends with what is true ([`Settled`]): stored, superseded, quarantined. In
 //! between it waits with [`Patience`], which tells people.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use coinduit_common::{
     alert::{Alert, AlertKind, Alerts},
@@ -29,7 +32,8 @@ use crate::{
     reader::{Bounds, PartitionReader},
 };
 
-/// A put that was begun longer ago than this starts again at reading the tail.
+/// Where the tail was known longer ago than this, a put starts again at reading it: whatever others have put under
+/// its name meanwhile may be gone again by age, and then nothing would refuse it.
 const STALE: Duration = Duration::from_secs(5 * 60);
 
 /// What one partition's work needs.
@@ -41,6 +45,8 @@ pub(super) struct Store {
     pub(super) lease: Arc<Lease>,
     pub(super) clock: Clock,
     pub(super) alerts: Alerts,
+    /// When nothing had been put yet under the name that is next, for sure (since boot).
+    pub(super) tail_known_at: Mutex<Duration>,
 }
 
 /// What is known of a partition before anybody has looked.
@@ -77,6 +83,7 @@ impl Store {
     pub(super) async fn locate(&self, reader: &mut dyn PartitionReader, known: Known) -> Located {
         let mut patience = self.patience();
         loop {
+            self.tail_is_known_at(self.clock.since_boot());
             let tail = match self.chain.tail(known.committed.list_from().unwrap_or(0)).await {
                 Ok(tail) => tail,
                 Err(error) => {
@@ -166,34 +173,59 @@ impl Store {
             // Last of all: what comes before may have taken long, or the process may have stood still.
             self.lease.held().await;
             let now = self.clock.since_boot();
-            let stale = now.saturating_sub(*first_attempt.get_or_insert(now)) > STALE;
-            let attempt = if stale { self.start_again(sealed).await } else { self.chain.put(sealed).await };
+            let stale =
+                now.saturating_sub(self.tail_known_at()) > STALE && !Misreading::StalePutGoesOn.is_made();
+            let attempt = if stale {
+                self.start_again(sealed).await
+            } else {
+                first_attempt.get_or_insert(now);
+                self.chain.put(sealed).await
+            };
             match attempt {
-                Ok(standing) => match Settled::of(&standing) {
-                    Some(settled) => {
-                        patience.over();
-                        self.log(sealed, settled, begun.elapsed());
-                        return Ok(settled);
+                Ok(standing) => {
+                    match first_attempt {
+                        _ if stale => self.tail_is_known_at(now),
+                        // What is ours was not there before we began, and nothing stood behind it.
+                        Some(begun) if standing == Standing::Ours => self.tail_is_known_at(begun),
+                        // How old a winner is nobody says; but it is younger than what was known before.
+                        _ => {}
                     }
-                    // A conflict that nobody won, or a stale attempt that may begin anew.
-                    None if stale => first_attempt = None,
-                    None => patience.again().await,
-                },
+                    match Settled::of(&standing) {
+                        Some(settled) => {
+                            patience.over();
+                            self.log(sealed, settled, begun.elapsed());
+                            return Ok(settled);
+                        }
+                        // A stale attempt that may begin anew, or a conflict that nobody won.
+                        None if stale => {}
+                        None => patience.again().await,
+                    }
+                }
                 Err(error) => patience.failed(setback(&error), &error).await,
             }
         }
     }
 
-    /// Reads the tail for a batch whose first attempt is long ago: what stands there decides.
+    /// Reads the tail for a batch whose tail was known long ago: the chain's end decides, and not what stands under the
+    /// batch's name, behind which others may have gone on and be half gone again.
     async fn start_again(&self, sealed: &Sealed) -> Result<Standing, ChainError> {
-        let own = self.chain.standing(sealed).await?;
-        if own != Standing::Absent {
-            return Ok(own);
+        let (from, to) = (sealed.metadata.from_offset, sealed.metadata.to_offset);
+        match self.chain.tail(from).await? {
+            None => Ok(Standing::Absent),
+            Some(tail) if tail == from => Ok(Standing::Absent),
+            Some(tail) if tail == to && self.chain.standing(sealed).await? == Standing::Ours => {
+                Ok(Standing::Ours)
+            }
+            Some(tail) => Ok(Standing::Superseded { tail }),
         }
-        match self.chain.tail(sealed.metadata.from_offset).await? {
-            Some(tail) if tail != sealed.metadata.from_offset => Ok(Standing::Superseded { tail }),
-            _ => Ok(Standing::Absent),
-        }
+    }
+
+    fn tail_known_at(&self) -> Duration {
+        *self.tail_known_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tail_is_known_at(&self, at: Duration) {
+        *self.tail_known_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
     /// Waits until the topic was shown to be the same later than `after`.

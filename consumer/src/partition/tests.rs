@@ -33,7 +33,7 @@ use crate::{
     identity::{Confirm, IdentityError},
     ledger::{
         chain::Chain,
-        metadata::Closed,
+        metadata::{Closed, ObjectMetadata},
         resume::{Committed, Reset},
     },
     reader::{Bounds, Fetched, PartitionReader, ReadError, Record},
@@ -166,6 +166,8 @@ struct World {
     group_answers: Arc<AtomicBool>,
     lease: Arc<Lease>,
     reset: Reset,
+    /// Of the task that was started last.
+    board: Mutex<Arc<Board>>,
 }
 
 impl World {
@@ -185,6 +187,7 @@ impl World {
             group_answers: Arc::new(AtomicBool::new(true)),
             lease,
             reset: Reset::Earliest,
+            board: Mutex::default(),
         }
     }
 
@@ -194,6 +197,7 @@ impl World {
         let (group, answers, mut wishes) =
             (Arc::clone(&self.group), Arc::clone(&self.group_answers), board.wishes());
         let taken = Arc::clone(&board);
+        *self.board.lock().unwrap() = Arc::clone(&board);
         tokio::spawn(async move {
             loop {
                 if answers.load(Ordering::Relaxed) {
@@ -490,6 +494,23 @@ async fn where_reading_starts_is_committed_before_anything_is_fetched() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_that_the_group_does_not_take_is_no_start() {
+    let mut world = World::new();
+    world.reset = Reset::Latest;
+    world.log.append(values(0..20));
+    world.group_answers.store(false, Ordering::Relaxed);
+    let first = world.start("first", false);
+    sleep(Duration::from_secs(5)).await;
+    // The group has changed to an eager assignor: commits are refused until everything is given up.
+    world.board.lock().unwrap().close(true);
+    world.log.append(values(20..30));
+    sleep(Duration::from_secs(100)).await;
+    world.stop.send_replace(Some(Closed::Revoked));
+    first.await.unwrap().unwrap();
+    assert!(world.stored().is_empty(), "it has begun, and nobody knows where");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_handled_is_committed_with_the_tail() {
     let world = World::new();
     world.log.append(values(0..7).chain(["[1]".to_owned()]));
@@ -515,6 +536,32 @@ async fn nothing_is_put_on_a_lapsed_membership() {
     world.lease.set(Duration::MAX);
     task.await.unwrap().unwrap();
     assert_eq!(world.stored(), world.log.lines());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_that_waited_long_before_its_first_attempt_reads_the_tail_again() {
+    let world = World::new();
+    world.log.append(values(0..12));
+    world.lease.set(Duration::ZERO);
+    let task = world.start("p", true);
+    sleep(Duration::from_secs(600)).await;
+    // Others have gone on meanwhile, and the first of their objects has expired.
+    let theirs = ObjectMetadata {
+        from_offset: 5,
+        to_offset: 10,
+        stored: None,
+        records: 0,
+        quarantined: 0,
+        skipped: Vec::new(),
+        writer: "q/2".to_owned(),
+        closed: Closed::Age,
+    };
+    let key = |tail: i64| format!("t/partition=0/{tail:020}.jsonl");
+    world.bucket.insert(&key(5), theirs.to_user_metadata());
+    world.lease.set(Duration::MAX);
+    task.await.unwrap().unwrap();
+    let keys: Vec<String> = world.bucket.below("t/partition=0/").into_iter().map(|(key, ..)| key).collect();
+    assert_eq!(keys, [key(5), key(10)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -261,6 +261,31 @@ impl Children {
         }
     }
 
+    /// Lets `consumer audit` look at what the consumer has stored; returns what it says, word for word, and its end.
+    /// It takes the consumer's place in the log folder as `audit`.
+    ///
+    /// # Errors
+    /// [`ChildError`]: it could not be started, or takes too long.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves an audit that [`Children::stop`] stops.
+    pub async fn audit(
+        &mut self,
+        exports: &Exports,
+        folder: &Folder,
+    ) -> Result<(ExitStatus, String), ChildError> {
+        let audit = Process::start(
+            "audit",
+            Command::new(self.program("consumer")).arg("audit").stdout(Stdio::piped()),
+            exports.environment(std::env::vars_os(), &CONSUMER_SETTINGS),
+            folder,
+        )?;
+        let audit = self.consumer.insert(audit);
+        let ended = audit.finish(RUN_LIMIT).await?;
+        self.consumer = None;
+        Ok(ended)
+    }
+
     /// Whether the stack and the consumer are still there, as far as they were started.
     ///
     /// # Errors

@@ -45,12 +45,14 @@ pub(super) async fn run(demo: &mut Demo<'_>) -> Result<Ending, DemoError> {
     let consumer = demo.children.stop_consumer().await?;
     times.push(("drain of the consumer".to_owned(), stopping.elapsed()));
     let evidence = demo.watched(collect::evidence(&services)).await?;
+    let (audit, findings) = demo.children.audit(&exports, demo.folder).await?;
     let stopping = Instant::now();
     let stack = demo.children.stop_stack().await?;
     times.push(("stop of the stack".to_owned(), stopping.elapsed()));
 
     let mut checks = proof::checks(&evidence, EXPECTED);
     checks.push(watch.in_time());
+    checks.push(audited(audit, &findings));
     checks.push(left_in_peace("the consumer", consumer));
     checks.push(left_in_peace("coinduit-local", stack));
     times.push(("all of it".to_owned(), demo.started.elapsed()));
@@ -129,6 +131,15 @@ fn shown(arrived: Arrived) -> String {
     format!(
         "{records} records, {lines} lines in {objects} objects, {prices} rows in prices, {coins} in coins"
     )
+}
+
+fn audited(status: ExitStatus, report: &str) -> Check {
+    let findings = report.lines().filter(|line| line.starts_with("finding:")).map(ToOwned::to_owned);
+    let mut problems: Vec<String> = findings.collect();
+    if problems.is_empty() && !status.success() {
+        problems.push(status.to_string());
+    }
+    Check::new("consumer audit, bucket against topic, has found nothing", problems)
 }
 
 fn left_in_peace(name: &str, status: Option<ExitStatus>) -> Check {

@@ -28,6 +28,8 @@ use crate::wait::until;
 
 /// Where a Kafka is found.
 const VARIABLE: &str = "KAFKA_BOOTSTRAP_SERVERS";
+/// An answer of a broker that may be away is not waited for any longer.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// What the controller may take.
 const CONTROLLER_MS: i32 = 30_000;
 
@@ -50,8 +52,15 @@ impl Kafka {
                  coinduit-test-... may be created and deleted (.ci/run starts one and runs them)"
             )
         });
-        let client = connect(&bootstrap).await;
-        Self { bootstrap, client }
+        Self::at(&bootstrap).await
+    }
+
+    /// The cluster at these addresses.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn at(bootstrap: &str) -> Self {
+        Self { bootstrap: bootstrap.to_owned(), client: connect(bootstrap).await }
     }
 
     /// Its addresses.
@@ -69,8 +78,16 @@ impl Kafka {
     /// # Panics
     /// When that fails.
     pub async fn create(&self, topic: &str, partitions: i32) {
+        self.create_with_copies(topic, partitions, 1).await;
+    }
+
+    /// Creates `topic` with each partition on so many brokers, and waits until each takes records.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub async fn create_with_copies(&self, topic: &str, partitions: i32, copies: i16) {
         let controller = self.client.controller_client().expect("a client has a controller client");
-        controller.create_topic(topic, partitions, 1, CONTROLLER_MS).await.expect("create a topic");
+        controller.create_topic(topic, partitions, copies, CONTROLLER_MS).await.expect("create a topic");
         for partition in 0..partitions {
             self.end(topic, partition).await;
         }
@@ -150,6 +167,19 @@ impl Kafka {
         client.produce(records, Compression::NoCompression).await.expect("publish records")
     }
 
+    /// Tries to append `records`, however the brokers are: whether they are acknowledged. Records that are not may
+    /// be in the log all the same.
+    pub async fn try_publish(&self, topic: &str, partition: i32, records: Vec<Record>) -> bool {
+        let publish = async {
+            let client = self.client.partition_client(topic, partition, UnknownTopicHandling::Retry).await;
+            match client {
+                Ok(client) => client.produce(records, Compression::NoCompression).await.is_ok(),
+                Err(_) => false,
+            }
+        };
+        tokio::time::timeout(PATIENCE, publish).await.unwrap_or(false)
+    }
+
     /// All records of a partition, in order.
     ///
     /// # Panics
@@ -173,6 +203,16 @@ impl Kafka {
     /// When that fails.
     pub async fn end(&self, topic: &str, partition: i32) -> i64 {
         self.partition(topic, partition).await.get_offset(OffsetAt::Latest).await.expect("the log's end")
+    }
+
+    /// The same, if its leader can be asked now.
+    pub async fn try_end(&self, topic: &str, partition: i32) -> Option<i64> {
+        let end = async {
+            let client =
+                self.client.partition_client(topic, partition, UnknownTopicHandling::Retry).await.ok()?;
+            client.get_offset(OffsetAt::Latest).await.ok()
+        };
+        tokio::time::timeout(PATIENCE, end).await.ok().flatten()
     }
 
     /// Deletes a partition's records before `offset`, as retention does.

@@ -14,10 +14,14 @@
 pub mod bucket;
 pub mod careless_store;
 pub mod chain;
+pub mod cluster;
+pub mod group;
 pub mod json;
 pub mod kafka;
+pub mod membership;
 pub mod program;
 pub mod rig;
 pub mod table;
+pub mod tally;
 pub mod traffic;
 pub mod wait;

@@ -69,8 +69,25 @@ impl Program {
     /// # Panics
     /// When it can't be started.
     pub fn start(name: &str, arguments: &[&str], env: &[(String, String)]) -> Self {
-        let mut child = Command::new(binary(name))
-            .args(arguments)
+        Self::spawn(name, Command::new(binary(name)).args(arguments), env)
+    }
+
+    /// Starts the program `name` of this machine with these arguments. `package` is where people find it.
+    ///
+    /// # Panics
+    /// When it is not installed.
+    pub fn tool(name: &str, package: &str, arguments: &[&str]) -> Self {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        let mut paths = std::env::split_paths(&folders).map(|folder| folder.join(name));
+        let path = paths.find(|path| path.is_file());
+        let path = path.unwrap_or_else(|| {
+            panic!("this test needs {name}: install the package {package} (.ci/run does)")
+        });
+        Self::spawn(name, Command::new(path).args(arguments), &[])
+    }
+
+    fn spawn(name: &str, command: &mut Command, env: &[(String, String)]) -> Self {
+        let mut child = command
             .env_clear()
             .envs(env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -85,6 +102,19 @@ impl Program {
             tokio::spawn(collect(child.stderr.take().expect("it is piped"), log.clone())),
         ];
         Self { name: name.to_owned(), child, out, log, readers }
+    }
+
+    /// Whether it has ended.
+    ///
+    /// # Panics
+    /// When the system does not say.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_some()
+    }
+
+    /// What it has printed so far.
+    pub fn out(&self) -> String {
+        self.out.get()
     }
 
     /// What it has logged so far.
@@ -151,6 +181,19 @@ impl Drop for Program {
             eprintln!("--- log of {}:\n{}---", self.name, self.log.get());
         }
     }
+}
+
+/// The lines of a log whose message is `message`.
+///
+/// # Panics
+/// When one is not JSON.
+pub fn events(log: &str, message: &str) -> Vec<Value> {
+    let said = log.lines().filter(|line| line.contains(message));
+    said.map(|line| {
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?} is no line of a log: {error}"))
+    })
+    .filter(|event: &Value| event["message"] == message)
+    .collect()
 }
 
 /// Text that one task writes and others look at.

@@ -1,5 +1,7 @@
 //! One test's world: a topic of its own on the real Kafka, and embedded services for everything else.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_dynamodb::config::Builder;
 use coinduit_common::aws::{Aws, AwsSettings};
 use coinduit_common::config::{Env, Faults};
@@ -7,10 +9,14 @@ use coinduit_common::crypto;
 use coinduit_local::price_api::Prices;
 use coinduit_local::stack::{PriceSource, Stack, StackConfig};
 
+use serde_json::Value;
+
 use crate::bucket::{Bucket, Object};
+use crate::chain::holds_exactly_once;
 use crate::kafka::Kafka;
 use crate::program::{Ended, Program, binary};
 use crate::table::{self, Row};
+use crate::wait::until;
 
 /// The services, and where programs find them.
 #[derive(Debug)]
@@ -21,7 +27,7 @@ pub struct Rig {
     pub stack: Stack,
     /// What is in the bucket.
     pub bucket: Bucket,
-    /// The topic that programs are told of. Whether it exists is up to the test.
+    /// The topic that programs are told of, and their group's name. Whether the topic exists is up to the test.
     pub topic: String,
     dynamodb: aws_sdk_dynamodb::Client,
     env: Vec<(String, String)>,
@@ -30,7 +36,7 @@ pub struct Rig {
 impl Rig {
     /// With a topic of so many partitions, and without a Lambda.
     pub async fn start(what: &str, partitions: i32) -> Self {
-        let rig = Self::build(what, StackConfig::default()).await;
+        let rig = Self::build(what, Kafka::find().await, StackConfig::default()).await;
         rig.kafka.create(&rig.topic, partitions).await;
         rig
     }
@@ -38,19 +44,25 @@ impl Rig {
     /// With a topic of so many partitions, and with the Lambda.
     pub async fn with_lambda(what: &str, partitions: i32) -> Self {
         let config = StackConfig { bootstrap: Some(binary("bootstrap")), ..StackConfig::default() };
-        let rig = Self::build(what, config).await;
+        let rig = Self::build(what, Kafka::find().await, config).await;
         rig.kafka.create(&rig.topic, partitions).await;
+        rig
+    }
+
+    /// With a topic of so many partitions, each on so many brokers of `kafka`, and without a Lambda.
+    pub async fn on(kafka: Kafka, what: &str, partitions: i32, copies: i16) -> Self {
+        let rig = Self::build(what, kafka, StackConfig::default()).await;
+        rig.kafka.create_with_copies(&rig.topic, partitions, copies).await;
         rig
     }
 
     /// Without the topic.
     pub async fn without_topic(what: &str) -> Self {
-        Self::build(what, StackConfig::default()).await
+        Self::build(what, Kafka::find().await, StackConfig::default()).await
     }
 
-    async fn build(what: &str, config: StackConfig) -> Self {
+    async fn build(what: &str, kafka: Kafka, config: StackConfig) -> Self {
         crypto::install_ring();
-        let kafka = Kafka::find().await;
         let topic = Kafka::unused_name(what);
         let config = StackConfig { prices: PriceSource::Recorded(Prices::Fixed), ..config };
         let stack = Stack::start(config).await.expect("start the embedded services");
@@ -62,6 +74,8 @@ impl Rig {
                 _ => {}
             }
         }
+        // Tests run side by side, and what one does to its group is no other's matter.
+        env.push(("KAFKA_GROUP_ID".to_owned(), topic.clone()));
         let pairs = env.iter().map(|(name, value)| match name.as_str() {
             // The names that the SDK's own chain, which reads this process's environment, does not know.
             "AWS_ACCESS_KEY_ID" => ("ACCESS_KEY", value.as_str()),
@@ -94,6 +108,12 @@ impl Rig {
         env
     }
 
+    /// Consumers are in the group `name` from now on.
+    pub fn use_group(&mut self, name: &str) {
+        self.env.retain(|(variable, _)| variable != "KAFKA_GROUP_ID");
+        self.env.push(("KAFKA_GROUP_ID".to_owned(), name.to_owned()));
+    }
+
     /// Starts a consumer that runs until it is told to stop.
     pub fn consumer(&self, changes: &[(&str, &str)]) -> Program {
         Program::start("consumer", &[], &self.env(changes))
@@ -105,6 +125,60 @@ impl Rig {
     /// When it does not end with 0.
     pub async fn consume_all(&self, changes: &[(&str, &str)]) -> Ended {
         Program::start("consumer", &["--exit-at-end"], &self.env(changes)).ended().await.expect_code(0)
+    }
+
+    /// Lets `consumer audit` look, and fails unless it finds nothing. Returns its document.
+    ///
+    /// # Panics
+    /// When it finds something.
+    pub async fn audit(&self) -> Value {
+        let ended = Program::start("consumer", &["audit", "--json"], &self.env(&[])).ended().await;
+        let ended = ended.expect_code(0);
+        let document: Value = serde_json::from_str(&ended.out).expect("the audit prints JSON");
+        assert_eq!(document["totals"]["findings"], 0, "{}", ended.out);
+        assert_eq!(document["kafka"], "reached", "{}", ended.out);
+        document
+    }
+
+    /// Waits until a partition's objects reach its end.
+    ///
+    /// # Panics
+    /// When they do not in time.
+    pub async fn stored_to_the_end(&self, partition: i32) {
+        let end = self.kafka.end(&self.topic, partition).await;
+        self.stored_up_to(partition, end).await;
+    }
+
+    /// Waits until a partition's objects end at `end`.
+    ///
+    /// # Panics
+    /// When they do not in time.
+    pub async fn stored_up_to(&self, partition: i32, end: i64) {
+        let what = format!("{}/{partition} is stored up to {end}", self.topic);
+        until(&what, async || self.bucket.tail(&self.topic, partition).await == end).await;
+    }
+
+    /// Fails unless the objects hold each record once, by the independent check and by `consumer audit`, and what
+    /// can't be a line is in quarantine, and nothing else is. Returns how many objects there are.
+    ///
+    /// # Panics
+    /// When that is not so.
+    pub async fn holds_everything_once(&self, partitions: i32, is_line: impl Fn(&[u8]) -> bool) -> usize {
+        let mut objects = 0;
+        for partition in 0..partitions {
+            let log = self.kafka.read(&self.topic, partition).await;
+            let end = self.kafka.end(&self.topic, partition).await;
+            let chain = self.chain(partition).await;
+            let quarantined = holds_exactly_once(&chain, &log, end, &is_line);
+            let folder = format!("quarantine/{}/partition={partition}", self.topic);
+            let expected: BTreeSet<String> =
+                quarantined.iter().map(|offset| format!("{folder}/{offset:020}.json")).collect();
+            let found: BTreeSet<String> = self.bucket.keys(&folder).await.into_iter().collect();
+            assert_eq!(found, expected, "what is in quarantine, and what has to be");
+            objects += chain.len();
+        }
+        self.audit().await;
+        objects
     }
 
     /// Lets a producer do a run.

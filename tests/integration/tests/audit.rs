@@ -1,12 +1,7 @@
 //! `consumer audit`: a run is found to be sound, and whatever is done to its objects is found.
 
-use coinduit_common::kafka::{
-    bootstrap::Bootstrap,
-    connection::{Connection, Limits},
-    group::{Identity, Offset, commit, find_coordinator},
-    metadata,
-};
 use coinduit_integration::bucket::Object;
+use coinduit_integration::group::Group;
 use coinduit_integration::kafka::{Record, record, record_of};
 use coinduit_integration::program::{Ended, Program};
 use coinduit_integration::rig::Rig;
@@ -124,7 +119,7 @@ async fn whatever_is_done_to_the_objects_is_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_found_while_a_consumer_writes() {
     let rig = Rig::start("busy-audit", 2).await;
-    let traffic = Traffic::start(&rig.topic, 2, 7).await;
+    let traffic = Traffic::start(&rig.kafka, &rig.topic, 2, 7).await;
     let consumer = rig.consumer(&[("MAX_OBJECT_RECORDS", "5"), ("MAX_OBJECT_AGE", "50ms")]);
     let mut objects = 0;
     for _ in 0..4 {
@@ -167,7 +162,7 @@ async fn an_audit_that_cannot_look_says_so() {
     let rig = consumed("blind").await;
     for (name, value, code) in [
         ("S3_BUCKET", "", 2),
-        ("S3_BUCKET", "no-such-bucket", 1),
+        ("S3_BUCKET", "no-such-bucket", 2),
         ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1", 1),
     ] {
         let ended = audit(&rig, &[], &[(name, value)]).await.expect_code(code);
@@ -180,15 +175,15 @@ async fn an_audit_that_cannot_look_says_so() {
 async fn the_groups_commit_shows_that_the_last_object_is_missing() {
     let rig = consumed("committed").await;
     let last = rig.chain(0).await.pop().expect("there are objects");
-    let group = Uuid::new_v4().to_string();
-    let changes = [("KAFKA_GROUP_ID", group.as_str())];
+    // Not the group that has read it: what that has committed is another matter.
+    let name = Uuid::new_v4().to_string();
+    let changes = [("KAFKA_GROUP_ID", name.as_str())];
+    let group = Group::new(&rig.kafka, &name);
 
-    let bootstrap = Bootstrap::parse(rig.kafka.bootstrap()).expect("an address");
-    let mut any = Connection::to_any(&bootstrap, "test", Limits::default()).await.expect("a broker");
-    let topic = metadata::topic(&mut any, &rig.topic).await.expect("an answer").expect("the topic");
-    let name = format!("{}\n\n{}", StackConfig::default().bucket, topic.printed_id());
-    let ledger = &Uuid::new_v5(&NAMESPACE, name.as_bytes()).simple().to_string()[..16];
-    commit_alone(&bootstrap, &group, &rig.topic, 70, &format!("coinduit/1 ledger={ledger} tail=70")).await;
+    let topic = rig.kafka.describe(&rig.topic).await;
+    let words = format!("{}\n\n{}", StackConfig::default().bucket, topic.printed_id());
+    let ledger = &Uuid::new_v5(&NAMESPACE, words.as_bytes()).simple().to_string()[..16];
+    group.reset(&rig.topic, 0, 70, &format!("coinduit/1 ledger={ledger} tail=70")).await;
 
     audit(&rig, &[], &changes).await.expect_code(0);
     rig.bucket.delete(&last.key).await;
@@ -198,26 +193,8 @@ async fn the_groups_commit_shows_that_the_last_object_is_missing() {
         "{out}"
     );
 
-    commit_alone(&bootstrap, &group, &rig.topic, 70, "").await;
+    group.reset(&rig.topic, 0, 70, "").await;
     let out = audit(&rig, &[], &changes).await.expect_code(0).out;
     assert!(out.contains("the group's committed offset 70 does not count"), "{out}");
     rig.finish().await;
-}
-
-/// Commits as an operator's tool does, without being a member.
-async fn commit_alone(bootstrap: &Bootstrap, group: &str, topic: &str, offset: i64, metadata: &str) {
-    let identity =
-        Identity { group: group.to_owned(), member_id: String::new(), instance_id: None, generation: -1 };
-    let offset = Offset { partition: 0, offset, leader_epoch: -1, metadata: metadata.to_owned() };
-    // The first group of a cluster has no coordinator for a moment.
-    until("the offset is committed", async || {
-        let mut any = Connection::to_any(bootstrap, "test", Limits::default()).await.expect("a broker");
-        let Ok(coordinator) = find_coordinator::find(&mut any, group).await else { return false };
-        let mut connection =
-            Connection::to(&coordinator.address, "test", Limits::default()).await.expect("a coordinator");
-        commit::commit(&mut connection, &identity, topic, std::slice::from_ref(&offset))
-            .await
-            .is_ok_and(|refused| refused.is_empty())
-    })
-    .await;
 }

@@ -18,17 +18,12 @@ fn records(numbers: std::ops::Range<i64>) -> Vec<Record> {
     numbers.map(|n| record(&format!(r#"{{"n":{n}}}"#))).collect()
 }
 
-async fn stored_up_to(rig: &Rig, partition: i32, end: i64) {
-    let what = format!("partition {partition} is stored up to {end}");
-    until(&what, async || rig.bucket.tail(&rig.topic, partition).await == end).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_is_deleted_and_created_again_continues_no_chain() {
     let rig = Rig::start("recreated", 1).await;
     rig.kafka.publish(&rig.topic, 0, records(0..10)).await;
     let consumer = rig.consumer(&QUICK);
-    stored_up_to(&rig, 0, 10).await;
+    rig.stored_up_to(0, 10).await;
     let chain = rig.chain(0).await;
 
     rig.kafka.delete(&rig.topic).await;
@@ -53,8 +48,10 @@ async fn a_topic_that_is_deleted_and_created_again_continues_no_chain() {
     assert!(ended.log.contains("topic_id") && ended.log.contains("S3_PREFIX"), "{}", ended.log);
     assert_eq!(rig.chain(0).await, chain, "the new topic's records are in the old chain");
 
-    // With another prefix it goes on.
-    rig.consume_all(&[&QUICK[..], &[("S3_PREFIX", "second")]].concat()).await;
+    // With another prefix and another group it goes on.
+    let group = format!("{}-second", rig.topic);
+    let second = [("S3_PREFIX", "second"), ("KAFKA_GROUP_ID", group.as_str())];
+    rig.consume_all(&[&QUICK[..], &second].concat()).await;
     let second = rig.bucket.chain(&format!("second/{}", rig.topic), 0).await;
     let log = rig.kafka.read(&rig.topic, 0).await;
     holds_exactly_once(&second, &log, 50, |_| true);
@@ -86,7 +83,7 @@ async fn a_consumer_without_a_broker_waits_for_one() {
             tokio::spawn(async move { copy_bidirectional(&mut near, &mut far).await });
         }
     });
-    stored_up_to(&rig, 0, 10).await;
+    rig.stored_up_to(0, 10).await;
     patient.signal(Signal::TERM);
     patient.ended().await.expect_code(0);
     forwarder.abort();
@@ -98,13 +95,13 @@ async fn a_partition_that_is_added_is_read_from_its_start() {
     let mut rig = Rig::start("grows", 1).await;
     rig.kafka.publish(&rig.topic, 0, records(0..10)).await;
     let consumer = rig.consumer(&QUICK);
-    stored_up_to(&rig, 0, 10).await;
+    rig.stored_up_to(0, 10).await;
     rig.kafka.add_partitions(&rig.topic, 3).await;
     for partition in [1, 2] {
         rig.kafka.publish(&rig.topic, partition, records(0..5)).await;
     }
     for partition in [1, 2] {
-        stored_up_to(&rig, partition, 5).await;
+        rig.stored_up_to(partition, 5).await;
         let log = rig.kafka.read(&rig.topic, partition).await;
         let chain = rig.chain(partition).await;
         holds_exactly_once(&chain, &log, 5, |_| true);
@@ -112,7 +109,7 @@ async fn a_partition_that_is_added_is_read_from_its_start() {
     }
     // The old one is read as before.
     rig.kafka.publish(&rig.topic, 0, records(10..20)).await;
-    stored_up_to(&rig, 0, 20).await;
+    rig.stored_up_to(0, 20).await;
     consumer.signal(Signal::TERM);
     consumer.ended().await.expect_code(0);
     rig.finish().await;
@@ -159,14 +156,14 @@ async fn retention_can_overtake_a_consumer_that_runs() {
     let rig = Rig::start("overtaken", 1).await;
     rig.kafka.publish(&rig.topic, 0, records(0..10)).await;
     let consumer = rig.consumer(&QUICK);
-    stored_up_to(&rig, 0, 10).await;
+    rig.stored_up_to(0, 10).await;
     consumer.signal(Signal::STOP);
     // The first of them answers the question that the broker may still hold.
     rig.kafka.publish(&rig.topic, 0, records(10..11)).await;
     rig.kafka.publish(&rig.topic, 0, records(11..30)).await;
     rig.kafka.delete_records(&rig.topic, 0, 25).await;
     consumer.signal(Signal::CONT);
-    stored_up_to(&rig, 0, 30).await;
+    rig.stored_up_to(0, 30).await;
     stop(consumer).await;
 
     // What was fetched before is stored, what was gone by then is skipped on record, and nothing is both.

@@ -1,0 +1,175 @@
+//! A Kafka cluster of a test's own, whose brokers it may stop.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::wait::until;
+
+/// Where the script that starts brokers is found.
+const VARIABLE: &str = "KAFKA_UP";
+/// The brokers' names in the script's folder. The first is the controller too.
+const BROKERS: [&str; 2] = ["kafka", "kafka2"];
+
+/// Two brokers. They are killed when this is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    brokers: [Broker; 2],
+    /// With the logs of the brokers.
+    folder: TempDir,
+}
+
+/// A broker.
+#[derive(Debug)]
+pub struct Broker {
+    address: String,
+    /// How the script started it.
+    command: Vec<std::ffi::OsString>,
+    log: PathBuf,
+    pid_file: PathBuf,
+    pid: Option<Pid>,
+}
+
+impl Cluster {
+    /// Starts one.
+    ///
+    /// # Panics
+    /// When the environment names no script for that, or it fails.
+    pub async fn start() -> Self {
+        let script = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).unwrap_or_else(|| {
+            panic!(
+                "this test stops brokers: set {VARIABLE} to a script that starts a cluster of its own, \
+                 `BROKERS=2 $KAFKA_UP start FOLDER PORT` (.ci/run sets it)"
+            )
+        });
+        let folder =
+            tempfile::Builder::new().prefix("coinduit-kafka-").tempdir().expect("a temporary folder");
+        let port = free_port();
+        let mut start = tokio::process::Command::new(&script);
+        start.arg("start").arg(folder.path()).arg(port.to_string()).env("BROKERS", "2").stdin(Stdio::null());
+        // The cluster is known from here on: it is stopped though the script fails half-way.
+        let mut cluster = Self { brokers: [0, 3].map(|step| Broker::new(port + step)), folder };
+        let started = start.output().await.expect("run the script");
+        for (broker, name) in cluster.brokers.iter_mut().zip(BROKERS) {
+            broker.find(cluster.folder.path(), name);
+        }
+        let said = String::from_utf8_lossy(&started.stderr).into_owned();
+        assert!(started.status.success(), "{} failed: {said}", script.display());
+        cluster
+    }
+
+    /// The addresses of both.
+    pub fn bootstrap(&self) -> String {
+        self.brokers.each_ref().map(|broker| broker.address.as_str()).join(",")
+    }
+
+    /// The brokers: the one that is the controller too, and the other one. Their ids are 1 and 2.
+    pub fn brokers(&mut self) -> &mut [Broker; 2] {
+        &mut self.brokers
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for (broker, name) in self.brokers.iter_mut().zip(BROKERS) {
+            broker.find(self.folder.path(), name);
+            if let Some(pid) = broker.pid.take() {
+                // It has nothing to keep; and a broker that stands still takes no other signal.
+                kill_process(pid, Signal::KILL).unwrap_or_default();
+            }
+        }
+    }
+}
+
+impl Broker {
+    fn new(port: u16) -> Self {
+        Self {
+            address: format!("127.0.0.1:{port}"),
+            command: Vec::new(),
+            log: PathBuf::new(),
+            pid_file: PathBuf::new(),
+            pid: None,
+        }
+    }
+
+    /// Finds its process, if the script has started one and it is not known yet.
+    fn find(&mut self, folder: &Path, name: &str) {
+        self.log = folder.join(name).with_extension("log");
+        self.pid_file = folder.join(name).with_extension("pid");
+        if self.pid.is_some() || !self.command.is_empty() {
+            return;
+        }
+        let Ok(text) = std::fs::read_to_string(&self.pid_file) else { return };
+        self.pid = text.trim().parse().ok().and_then(Pid::from_raw);
+        let line = std::fs::read(format!("/proc/{}/cmdline", text.trim())).unwrap_or_default();
+        let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+        self.command = words.map(|word| std::ffi::OsString::from_vec(word.to_vec())).collect();
+    }
+
+    /// Sends it `signal`.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.pid.expect("the broker runs");
+        kill_process(pid, signal).unwrap_or_else(|error| panic!("send {signal:?} to a broker: {error}"));
+    }
+
+    /// Stops it: orderly with `TERM`, at once with `KILL`.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn stop(&mut self, signal: Signal) {
+        self.signal(signal);
+        let pid = self.pid.take().expect("it has been sent a signal");
+        let process = format!("/proc/{}/cmdline", pid.as_raw_nonzero());
+        until("a broker has ended", async || {
+            // A process that is gone, or has ended and waits for its parent to notice, has no command line. It may
+            // still listen for a moment.
+            std::fs::read(&process).unwrap_or_default().is_empty()
+                && TcpStream::connect(&self.address).await.is_err()
+        })
+        .await;
+    }
+
+    /// Starts it again, and waits until it listens.
+    ///
+    /// # Panics
+    /// When it does not in time.
+    pub async fn start_again(&mut self) {
+        self.launch().unwrap_or_else(|error| panic!("start a broker again: {error}"));
+        let address = self.address.clone();
+        until("the broker listens again", async || TcpStream::connect(&address).await.is_ok()).await;
+    }
+
+    fn launch(&mut self) -> io::Result<()> {
+        let [program, arguments @ ..] = &self.command[..] else {
+            return Err(io::Error::other("nobody knows how it was started"));
+        };
+        let log = std::fs::OpenOptions::new().append(true).create(true).open(&self.log)?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn()?;
+        // Whoever cleans up by the script's files finds it too.
+        std::fs::write(&self.pid_file, child.id().to_string())?;
+        self.pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        Ok(())
+    }
+}
+
+/// The first of a few ports in a row that are free now: the brokers' and the controller's.
+fn free_port() -> u16 {
+    loop {
+        let first = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = first.local_addr().expect("a listener has an address").port();
+        if (1..=3).all(|step| TcpListener::bind(("127.0.0.1", port.saturating_add(step))).is_ok()) {
+            return port;
+        }
+    }
+}
