@@ -94,7 +94,7 @@ pub async fn run(config: &AuditConfig, tell: &dyn Fn(&str)) -> Result<Report, Au
     let client = aws
         .s3(&config.bucket)
         .map_err(|source| AuditError::Client { bucket: config.bucket.clone(), source })?;
-    let kafka = Kafka::new(config.kafka.clone(), config.group_id.clone(), Clock::System);
+    let kafka = Kafka::new(config.kafka.clone(), config.group_id.clone(), config.isolation, Clock::System);
     let cluster = (!config.bucket_only).then_some(&kafka as &dyn Cluster);
     let audit = Audit { config, bucket: &S3Bucket::new(client), cluster, tell };
     audit.run().await

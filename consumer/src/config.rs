@@ -7,6 +7,7 @@ use coinduit_common::{
     alert::topic_arn,
     aws::AwsSettings,
     config::{self, Env, Faults, given},
+    kafka::aborted::Isolation,
     kafka::settings::{KafkaArgs, KafkaSettings},
     object_key::Prefix,
     telemetry::LogSettings,
@@ -60,10 +61,10 @@ pub struct Args {
     /// The group takes a member for dead after so long; brokers allow 6s to 30m [default: 45s]
     #[arg(long, env = "KAFKA_SESSION_TIMEOUT", value_name = "DURATION", help_heading = "Kafka")]
     kafka_session_timeout: Option<String>,
-    /// Which client reads: auto or rskafka, which are the same so far [default: auto]
+    /// Which client reads: rskafka, native, or auto, which goes over to native where rskafka can't read [default: auto]
     #[arg(long, env = "KAFKA_READER", value_name = "READER", help_heading = "Kafka")]
     kafka_reader: Option<String>,
-    /// read_uncommitted; this version does not filter aborted transactions [default: read_uncommitted]
+    /// read_uncommitted, or read_committed: no records of open and aborted transactions [default: read_uncommitted]
     #[arg(long, env = "KAFKA_ISOLATION_LEVEL", value_name = "LEVEL", help_heading = "Kafka")]
     kafka_isolation_level: Option<String>,
     /// Where to begin where neither objects nor commits are: earliest, latest or error [default: earliest]
@@ -109,6 +110,17 @@ pub struct Args {
     exit_at_end: bool,
 }
 
+/// `KAFKA_READER`: which client reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// rskafka where it can, else our own.
+    Auto,
+    /// rskafka alone.
+    Rskafka,
+    /// Our own alone.
+    Native,
+}
+
 /// What the program may rely on.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -122,6 +134,10 @@ pub struct Config {
     pub session_timeout: Duration,
     /// Where to begin where neither objects nor commits are.
     pub reset: Reset,
+    /// Which client reads.
+    pub reader: Reader,
+    /// Which transactions' records are read.
+    pub isolation: Isolation,
     /// Where objects go.
     pub bucket: String,
     /// Before every key.
@@ -161,16 +177,22 @@ impl Config {
                     _ => Err(format!("write {}", usable.join(" or "))),
                 });
             };
-        only(&mut faults, "KAFKA_READER", &args.kafka_reader, &["auto", "rskafka"], &["native"]);
-        only(
-            &mut faults,
-            "KAFKA_ISOLATION_LEVEL",
-            &args.kafka_isolation_level,
-            &["read_uncommitted"],
-            &["read_committed"],
-        );
         only(&mut faults, "OBJECT_LAYOUT", &args.object_layout, &["log"], &["record"]);
         only(&mut faults, "COMPRESSION", &args.compression, &["none"], &["gzip", "zstd"]);
+        let isolation = faults.read(
+            "KAFKA_ISOLATION_LEVEL",
+            args.kafka_isolation_level.as_deref(),
+            Isolation::ReadUncommitted,
+            isolation,
+        );
+        let reader = faults.read("KAFKA_READER", args.kafka_reader.as_deref(), Reader::Auto, reader);
+        if reader == Reader::Rskafka && isolation == Isolation::ReadCommitted {
+            faults.add(
+                "KAFKA_READER",
+                "is rskafka, which does not filter aborted transactions (KAFKA_ISOLATION_LEVEL=read_committed)",
+                "write auto or native",
+            );
+        }
         let limits = Limits {
             records: faults.read("MAX_OBJECT_RECORDS", args.max_object_records.as_deref(), 50_000, |text| {
                 config::number(text, 1..=100_000_000).map(|number| u64::try_from(number).unwrap_or(u64::MAX))
@@ -220,6 +242,8 @@ impl Config {
                 Duration::from_secs(45),
                 session_timeout,
             ),
+            reader,
+            isolation,
             reset: faults.read(
                 "AUTO_OFFSET_RESET",
                 args.auto_offset_reset.as_deref(),
@@ -268,6 +292,24 @@ fn session_timeout(text: &str) -> Result<Duration, String> {
         Ok(timeout)
     } else {
         Err("write 1s or more; brokers allow 6s to 30m unless they are configured otherwise".to_owned())
+    }
+}
+
+/// `KAFKA_ISOLATION_LEVEL`.
+pub(crate) fn isolation(text: &str) -> Result<Isolation, String> {
+    match text {
+        "read_uncommitted" => Ok(Isolation::ReadUncommitted),
+        "read_committed" => Ok(Isolation::ReadCommitted),
+        _ => Err("write read_uncommitted or read_committed".to_owned()),
+    }
+}
+
+fn reader(text: &str) -> Result<Reader, String> {
+    match text {
+        "auto" => Ok(Reader::Auto),
+        "rskafka" => Ok(Reader::Rskafka),
+        "native" => Ok(Reader::Native),
+        _ => Err("write auto, rskafka or native".to_owned()),
     }
 }
 
@@ -325,6 +367,7 @@ mod tests {
             auto_offset_reset: own("newest"),
             kafka_session_timeout: own("100ms"),
             kafka_isolation_level: own("read_committed"),
+            kafka_reader: own("rskafka"),
             compression: own("brotli"),
             s3_prefix: own("/a"),
             sns_topic_arn: own("alerts"),
@@ -335,6 +378,7 @@ mod tests {
             "MAX_OBJECT_AGE",
             "MEMORY_BUDGET",
             "AUTO_OFFSET_RESET",
+            "KAFKA_READER",
             "COMPRESSION",
             "S3_PREFIX",
             "SNS_TOPIC_ARN",
@@ -342,7 +386,7 @@ mod tests {
         ] {
             assert!(text.contains(name), "{name} is missing in {text}");
         }
-        assert!(text.contains("this version has read_uncommitted only"), "{text}");
+        assert!(text.contains("does not filter aborted transactions"), "{text}");
     }
 
     #[test]

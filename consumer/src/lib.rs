@@ -14,6 +14,7 @@ use coinduit_common::{
     alert::{Alerts, SnsSender},
     aws::Aws,
     clock::Clock,
+    kafka::aborted::Isolation,
 };
 use tracing::{info, warn};
 
@@ -39,12 +40,12 @@ mod simulation;
 mod testing;
 pub mod trouble;
 
-use config::Config;
+use config::{Config, Reader};
 use error::ConsumerError;
 use group::coordinator::KafkaCoordinator;
 use identity::{Confirm, Identity};
 use ledger::s3::S3Bucket;
-use reader::rskafka::Readers;
+use reader::{OpenReader, auto::AutoReaders, native::NativeReaders, rskafka::Readers};
 use service::{Parts, Service};
 use uuid::Uuid;
 
@@ -59,7 +60,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     for warning in config.aws.warnings() {
         warn!("{warning}");
     }
-    info!(brokers = %config.kafka.bootstrap, topic = config.kafka.topic, group = config.group_id, bucket = config.bucket, prefix = config.prefix.as_str(), reader = "rskafka", "consumer starts");
+    info!(brokers = %config.kafka.bootstrap, topic = config.kafka.topic, group = config.group_id, bucket = config.bucket, prefix = config.prefix.as_str(), reader = ?config.reader, isolation = ?config.isolation, "consumer starts");
     let aws = Aws::new(config.aws.clone()).await;
     let client = aws
         .s3(&config.bucket)
@@ -69,13 +70,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         None => Alerts::logged_only(),
     };
     let topic: Arc<dyn Confirm> = Arc::new(Identity::new(config.kafka.clone(), Clock::System));
-    let readers = Readers::new(config.kafka.clone(), Arc::clone(&topic), Clock::System);
+    let readers = readers(&config, &topic);
     let coordinator =
         KafkaCoordinator::new(config.kafka.clone(), config.group_id.clone(), config.session_timeout);
     let parts = Parts {
         bucket: Arc::new(S3Bucket::new(client)),
         topic,
-        readers: Arc::new(readers),
+        readers,
         coordinator: Arc::new(coordinator),
         alerts: alerts.clone(),
         clock: Clock::System,
@@ -84,4 +85,15 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     let result = Service::new(config, parts).run(shutdown).await;
     alerts.flush(LAST_ALERTS).await;
     result
+}
+
+/// The readers that `KAFKA_READER` and `KAFKA_ISOLATION_LEVEL` ask for.
+fn readers(config: &Config, topic: &Arc<dyn Confirm>) -> Arc<dyn OpenReader> {
+    let native = NativeReaders::new(config.kafka.clone(), config.isolation);
+    let rskafka = || Readers::new(config.kafka.clone(), Arc::clone(topic), Clock::System);
+    match (config.reader, config.isolation) {
+        (Reader::Rskafka, _) => Arc::new(rskafka()),
+        (Reader::Native, _) | (Reader::Auto, Isolation::ReadCommitted) => Arc::new(native),
+        (Reader::Auto, Isolation::ReadUncommitted) => Arc::new(AutoReaders::new(rskafka(), native)),
+    }
 }

@@ -286,7 +286,7 @@ impl Reading {
             Err(error) => {
                 let permanent = matches!(error, ReadError::Undecodable { .. });
                 let advice = if permanent {
-                    "this version reads neither transactions nor lz4 and zstd; the partition is tried again every minute, and nothing is lost while it is retained"
+                    "set KAFKA_READER=auto if it is rskafka; else the batch is damaged, or of a format older than Kafka 0.11. It is tried again every minute, and nothing is lost while it is retained"
                 } else {
                     "check that the brokers run and can be reached; it is tried again for ever, and nothing is lost while it is retained"
                 };

@@ -1,11 +1,13 @@
 //! How records come out of one partition, behind a trait, so that the rest does not know which client reads.
 //!
-//! [`rskafka`] is the reader of today. A second one, which decodes Fetch answers itself (transactions,
-//! every codec, binary headers), gets its place beside it.
+//! [`rskafka`] reads what is plain; [`native`] decodes Fetch answers itself (transactions, every codec, binary
+//! headers); [`auto`] begins with the one and goes on with the other where it has to.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub mod auto;
+pub mod native;
 pub mod rskafka;
 
 /// One record as it stands in the log.

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use coinduit_common::{
     clock::Clock,
     kafka::{
+        aborted::Isolation,
         connection::{Connection, Limits},
         error::KafkaError,
         group::{Committed, committed, find_coordinator},
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     identity::{Confirm, Identity, IdentityError},
-    reader::{OpenReader, PartitionReader, rskafka::Readers},
+    reader::{OpenReader, PartitionReader, native::NativeReaders},
 };
 
 /// Between attempts at anything that an audit reads from Kafka.
@@ -51,7 +52,7 @@ pub struct Kafka {
     settings: KafkaSettings,
     group: String,
     identity: Arc<dyn Confirm>,
-    readers: Arc<Readers>,
+    readers: NativeReaders,
 }
 
 impl std::fmt::Debug for Kafka {
@@ -61,11 +62,11 @@ impl std::fmt::Debug for Kafka {
 }
 
 impl Kafka {
-    /// The topic of `settings`, and `group`.
+    /// The topic of `settings` as `isolation` lets it be seen, and `group`.
     #[must_use]
-    pub fn new(settings: KafkaSettings, group: String, clock: Clock) -> Self {
-        let identity: Arc<dyn Confirm> = Arc::new(Identity::new(settings.clone(), clock.clone()));
-        let readers = Readers::new(settings.clone(), Arc::clone(&identity), clock);
+    pub fn new(settings: KafkaSettings, group: String, isolation: Isolation, clock: Clock) -> Self {
+        let identity: Arc<dyn Confirm> = Arc::new(Identity::new(settings.clone(), clock));
+        let readers = NativeReaders::new(settings.clone(), isolation);
         Self { settings, group, identity, readers }
     }
 

@@ -4,10 +4,15 @@ use clap::{ArgAction, Args};
 use coinduit_common::{
     aws::AwsSettings,
     config::{Env, Faults, given},
-    kafka::settings::{KafkaArgs, KafkaSettings},
+    kafka::{
+        aborted::Isolation,
+        settings::{KafkaArgs, KafkaSettings},
+    },
     object_key::Prefix,
     telemetry::LogSettings,
 };
+
+use crate::config;
 
 /// What the operator wrote.
 #[derive(Debug, Clone, Default, Args)]
@@ -17,6 +22,9 @@ pub struct AuditArgs {
     /// Consumer group whose committed offsets say how far the topic is handled [default: coinduit]
     #[arg(long, env = "KAFKA_GROUP_ID", value_name = "NAME", help_heading = "Kafka")]
     kafka_group_id: Option<String>,
+    /// What the consumer reads: read_uncommitted, or read_committed [default: read_uncommitted]
+    #[arg(long, env = "KAFKA_ISOLATION_LEVEL", value_name = "LEVEL", help_heading = "Kafka")]
+    kafka_isolation_level: Option<String>,
 
     /// Bucket that is looked at (required)
     #[arg(long, env = "S3_BUCKET", value_name = "NAME", help_heading = "Objects")]
@@ -40,6 +48,8 @@ pub struct AuditConfig {
     pub kafka: KafkaSettings,
     /// The group.
     pub group_id: String,
+    /// Which transactions' records must be there.
+    pub isolation: Isolation,
     /// Where objects are.
     pub bucket: String,
     /// Before every key.
@@ -68,6 +78,12 @@ impl AuditConfig {
         let config = Self {
             kafka: args.kafka.read("coinduit-consumer", &mut faults),
             group_id: given(args.kafka_group_id.as_deref()).unwrap_or("coinduit").to_owned(),
+            isolation: faults.read(
+                "KAFKA_ISOLATION_LEVEL",
+                args.kafka_isolation_level.as_deref(),
+                Isolation::ReadUncommitted,
+                config::isolation,
+            ),
             bucket: bucket.unwrap_or_default(),
             prefix: faults.read("S3_PREFIX", args.s3_prefix.as_deref(), Prefix::default(), Prefix::new),
             json: args.json,

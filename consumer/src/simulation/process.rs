@@ -10,7 +10,7 @@ use coinduit_common::{
     aws::AwsSettings,
     clock::Clock,
     config::{Env, Faults},
-    kafka::{bootstrap::Bootstrap, settings::KafkaSettings},
+    kafka::{aborted::Isolation, bootstrap::Bootstrap, settings::KafkaSettings},
     object_key::Prefix,
     report::Chain,
     telemetry::LogSettings,
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     batch::Limits,
-    config::Config,
+    config::{Config, Reader},
     error::{ConsumerError, Fatal},
     service::{Parts, Service},
 };
@@ -182,6 +182,8 @@ fn config(world: &World, setup: Setup) -> Config {
         instance_id: setup.instance_id,
         session_timeout: setup.session_timeout,
         reset: world.weather.reset,
+        reader: Reader::Auto,
+        isolation: Isolation::ReadUncommitted,
         bucket: "b".to_owned(),
         prefix: Prefix::default(),
         limits: setup.limits,

@@ -36,7 +36,7 @@ const MEMBERS: usize = 3;
 const STATIC: usize = 2;
 /// The shortest session that brokers allow.
 const SESSION: Duration = Duration::from_secs(6);
-/// Settings of a member: records, bytes, age. Some cut small objects, so that there are many puts to be interrupted;
+/// Settings of a member, which read with either reader: records, bytes, age. Some cut small objects, so that there are many puts to be interrupted;
 /// some hold what they read, so that others can be faster.
 const LIMITS: [(&str, &str, &str); 6] = [
     ("20", "8MiB", "1s"),
@@ -313,7 +313,9 @@ impl Arena {
         self.tally.started += 1;
         let instance = format!("member-{slot}");
         let (records, bytes, age) = *LIMITS.choose(&mut self.random).expect("there are choices");
+        let reader = if self.random.random_bool(0.5) { "auto" } else { "native" };
         let mut changes = vec![
+            ("KAFKA_READER", reader),
             ("KAFKA_SESSION_TIMEOUT", "6s"),
             ("ENRICH", "off"),
             ("MAX_OBJECT_RECORDS", records),
