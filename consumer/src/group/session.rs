@@ -286,11 +286,15 @@ impl Session {
             return;
         }
         let verdict = self.trouble.failed(now, !error.is_retryable());
-        warn!(
-            group = self.setting.group,
-            error = causes,
-            "the group's coordinator does not do its part, trying again"
-        );
+        if error.code().is_some_and(is_a_move) {
+            info!(group = self.setting.group, answer = causes, "the group's coordinator moves, trying again");
+        } else {
+            warn!(
+                group = self.setting.group,
+                error = causes,
+                "the group's coordinator does not do its part, trying again"
+            );
+        }
         if verdict.tell {
             let advice = "check that the brokers run and can be reached, and that this user may read the group; it is tried again for ever, and nothing is lost";
             let place = format!("group {}", self.setting.group);
@@ -503,6 +507,12 @@ impl Session {
     fn is_rebalancing(&self, error: &(dyn std::error::Error + 'static)) -> bool {
         error.downcast_ref::<KafkaError>().and_then(KafkaError::code).is_some_and(is_part_of_the_protocol)
     }
+}
+
+/// Whether a broker says so while a group goes from one to another, or is made.
+const fn is_a_move(code: kafka_protocol::ResponseError) -> bool {
+    use kafka_protocol::ResponseError as Code;
+    matches!(code, Code::CoordinatorLoadInProgress | Code::CoordinatorNotAvailable | Code::NotCoordinator)
 }
 
 /// Whether a coordinator says that in the normal course of things.
