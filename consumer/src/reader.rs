@@ -4,56 +4,12 @@
 //! headers); [`auto`] begins with the one and goes on with the other where it has to.
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
 pub mod auto;
 pub mod native;
 pub mod rskafka;
 
-/// One record as it stands in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// Its place in the partition.
-    pub offset: i64,
-    /// Milliseconds since the Unix epoch: the producer's word, or the broker's.
-    pub timestamp_ms: i64,
-    /// The key, if it has one.
-    pub key: Option<Bytes>,
-    /// The value; `None` is a tombstone.
-    pub value: Option<Bytes>,
-    /// The headers, in the log's order as far as the reader keeps it.
-    pub headers: Vec<Header>,
-}
-
-impl Record {
-    /// The value of the last header of that name.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&[u8]> {
-        let last = self.headers.iter().rev().find(|header| header.name == name.as_bytes());
-        last.and_then(|header| header.value.as_deref())
-    }
-
-    /// About how many bytes it occupies in memory.
-    #[must_use]
-    pub fn held_bytes(&self) -> usize {
-        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|header| header.name.len() + length(&header.value) + size_of::<Header>())
-            .sum();
-        size_of::<Self>() + length(&self.key) + length(&self.value) + headers
-    }
-}
-
-/// One header. Kafka allows any bytes in both parts, and no value at all.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
-    /// The name.
-    pub name: Bytes,
-    /// The value.
-    pub value: Option<Bytes>,
-}
+pub use coinduit_common::kafka::record_batch::{Header, Record};
 
 /// What one fetch brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,28 +81,4 @@ pub trait PartitionReader: Send {
     /// # Errors
     /// See [`ReadError`].
     async fn bounds(&mut self) -> Result<Bounds, ReadError>;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_header_of_a_name_counts() {
-        let header = |name: &'static str, value: Option<&'static [u8]>| Header {
-            name: Bytes::from_static(name.as_bytes()),
-            value: value.map(Bytes::from_static),
-        };
-        let record = Record {
-            offset: 0,
-            timestamp_ms: 0,
-            key: None,
-            value: None,
-            headers: vec![header("id", Some(b"1")), header("id", Some(b"2")), header("null", None)],
-        };
-        assert_eq!(
-            (record.header("id"), record.header("null"), record.header("none")),
-            (Some(&b"2"[..]), None, None)
-        );
-    }
 }

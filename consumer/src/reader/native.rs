@@ -18,14 +18,14 @@ use coinduit_common::kafka::{
     fetch::{self, Fetch, Log, Position},
     list_offsets::{self, End, EndOf},
     metadata,
-    record_batch::{self, Batch, BatchError, Batches},
+    record_batch::{Batch, BatchError, Batches},
     settings::KafkaSettings,
 };
 use kafka_protocol::ResponseError as Code;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::{Bounds, Fetched, Header, OpenReader, PartitionReader, ReadError, Record};
+use super::{Bounds, Fetched, OpenReader, PartitionReader, ReadError, Record};
 
 /// How long a broker may hold a fetch that finds nothing.
 const FETCH_WAIT: Duration = Duration::from_millis(500);
@@ -206,15 +206,9 @@ fn take(
         for record in batch.records(MOST_BATCH_BYTES)? {
             let record = record?;
             if record.offset >= offset {
-                records.push(ours(record));
+                records.push(record);
             }
         }
     }
     Ok(batch.next_offset())
-}
-
-fn ours(record: record_batch::Record) -> Record {
-    let record_batch::Record { offset, timestamp_ms, key, value, headers } = record;
-    let headers = headers.into_iter().map(|header| Header { name: header.name, value: header.value });
-    Record { offset, timestamp_ms, key, value, headers: headers.collect() }
 }

@@ -30,6 +30,27 @@ pub struct Record {
     pub headers: Vec<Header>,
 }
 
+impl Record {
+    /// The value of the last header of that name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        let last = self.headers.iter().rev().find(|header| header.name == name.as_bytes());
+        last.and_then(|header| header.value.as_deref())
+    }
+
+    /// About how many bytes it occupies in memory.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|header| header.name.len() + length(&header.value) + size_of::<Header>())
+            .sum();
+        size_of::<Self>() + length(&self.key) + length(&self.value) + headers
+    }
+}
+
 /// One header. Kafka allows any bytes in both parts, and no value at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
@@ -170,6 +191,25 @@ mod tests {
 
     /// Length 12, attributes, time 3, offset 2, no key, value "v", two headers.
     const RECORD: [u8; 15] = [28, 0, 6, 4, 1, 2, b'v', 4, 4, 0xff, 0xfe, 1, 0, 2, b'x'];
+
+    #[test]
+    fn the_last_header_of_a_name_counts() {
+        let header = |name: &'static str, value: Option<&'static [u8]>| Header {
+            name: Bytes::from_static(name.as_bytes()),
+            value: value.map(Bytes::from_static),
+        };
+        let record = Record {
+            offset: 0,
+            timestamp_ms: 0,
+            key: None,
+            value: None,
+            headers: vec![header("id", Some(b"1")), header("id", Some(b"2")), header("null", None)],
+        };
+        assert_eq!(
+            (record.header("id"), record.header("null"), record.header("none")),
+            (Some(&b"2"[..]), None, None)
+        );
+    }
 
     #[test]
     fn nulls_and_binary_headers_are_kept() {
