@@ -5,7 +5,7 @@
 //!                 ^ api::Api: what each request is called, its versions, the shape of its answer
 //!                 ^ metadata::topic (ids of topic and cluster, partitions), metadata::leaders
 //!                 ^ group: the requests of a consumer group's member
-//!                 ^ list_offsets (where logs begin and end), leader_epoch (where an epoch ended)
+//!                 ^ list_offsets (where logs begin and end)
 //!                 ^ fetch: bytes of several partitions --record_batch--> batches --> records
 //!                                                                     `-- aborted: which of them to drop
 //! ```
@@ -23,7 +23,6 @@ pub mod connection;
 pub mod error;
 pub mod fetch;
 pub mod group;
-pub mod leader_epoch;
 pub mod list_offsets;
 pub mod metadata;
 pub mod record_batch;

@@ -1,35 +1,66 @@
 //! One memory budget for all partitions.
 //!
-//! Each partition says how much it holds ([`Share::set`]). While the sum is over the limit nobody fetches,
-//! and who holds at least an equal part closes its object, however small. Somebody always does: the largest
-//! holder has at least the average.
+//! ```text
+//! |<-------------- held: three quarters -------------->|<- fetches: a quarter ->|
+//!    what partitions have (pending, open, under way)      answers under way
+//! ```
+//!
+//! Each partition says how much it holds ([`Share::set`]). Before it fetches it reserves what the answer may take
+//! ([`Share::reserve`]), and waits in line for that; so fetches under way are inside the limit too. Nobody fetches
+//! while more than three quarters are held; then who holds at least an equal part closes its object, however
+//! small. Somebody always does: the largest holder has at least the average.
+//!
+//! What a broker sends beyond a reservation (a batch comes whole, however large), and what a batch becomes when it
+//! is decompressed, is known only when it is there. Batches are decompressed one at a time, so that the limit is
+//! exceeded by one of them at most ([`Reservation::turn_to_decompress`]).
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 
 /// The limit, and what is used of it.
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
     used: Mutex<Used>,
-    /// The limit was crossed. Wakes in the order of waiting, which `watch` leaves to chance.
+    /// The high mark was crossed. Wakes in the order of waiting, which `watch` leaves to chance.
     crossed: Notify,
+    decompression: Semaphore,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 struct Used {
-    bytes: usize,
+    held: usize,
+    reserved: usize,
     shares: usize,
-    /// How often the limit was crossed, either way.
+    /// How often the high mark was crossed, either way.
     crossings: u64,
+    /// Who waits for a reservation, in order.
+    line: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    bytes: usize,
+    granted: oneshot::Sender<Reservation>,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: Mutex::default(), crossed: Notify::new() })
+        Arc::new(Self {
+            limit,
+            used: Mutex::default(),
+            crossed: Notify::new(),
+            decompression: Semaphore::new(1),
+        })
     }
 
     /// A partition's share, holding nothing yet.
@@ -39,14 +70,56 @@ impl Budget {
         Share { budget: Arc::clone(self), held: 0, seen: self.look().crossings }
     }
 
-    /// Changes what is used; wakes the partitions only when the limit is crossed, either way.
-    fn change(&self, change: impl FnOnce(&mut Used)) {
+    /// The bytes that may be used.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The bytes in use: held, and reserved for fetches under way.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        let used = self.look();
+        used.held + used.reserved
+    }
+
+    /// What fetches under way may take.
+    const fn fetches(&self) -> usize {
+        self.limit / 4
+    }
+
+    /// While more than this is held nobody fetches.
+    const fn high_mark(&self) -> usize {
+        self.limit - self.fetches()
+    }
+
+    /// Changes what is used; gives what room there is to those who wait for it, and wakes the partitions when the
+    /// high mark is crossed, either way.
+    fn change(self: &Arc<Self>, change: impl FnOnce(&mut Used)) {
         let mut used = self.look();
-        let before = used.bytes > self.limit;
+        let was_high = used.held > self.high_mark();
         change(&mut used);
-        if before != (used.bytes > self.limit) {
-            used.crossings += 1;
-            drop(used);
+        let is_high = used.held > self.high_mark();
+        used.crossings += u64::from(is_high != was_high);
+        let mut granted = Vec::new();
+        while let Some(next) = used.line.front() {
+            // Who has given up waiting takes no room.
+            let gone = next.granted.is_closed();
+            // The first reservation has room however large it is: else nobody would ever fetch.
+            let fits = used.reserved == 0 || used.reserved + next.bytes <= self.fetches();
+            if !gone && (is_high || !fits) {
+                break;
+            }
+            let next = used.line.pop_front().filter(|_| !gone);
+            used.reserved += next.as_ref().map_or(0, |next| next.bytes);
+            granted.extend(next);
+        }
+        drop(used);
+        for Waiting { bytes, granted } in granted {
+            // Who has gone in this moment sends the reservation back, and dropping it returns it.
+            drop(granted.send(Reservation { budget: Arc::clone(self), bytes: bytes.into() }));
+        }
+        if is_high != was_high {
             self.crossed.notify_waiters();
         }
     }
@@ -54,11 +127,46 @@ impl Budget {
     fn look(&self) -> MutexGuard<'_, Used> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// The bytes in use.
-    #[must_use]
-    pub fn used(&self) -> usize {
-        self.look().bytes
+/// Memory set aside for the answer to one fetch; dropping it gives that back.
+#[derive(Debug)]
+pub struct Reservation {
+    budget: Arc<Budget>,
+    bytes: AtomicUsize,
+}
+
+impl Reservation {
+    /// Waits until this is the only one that decompresses, and no more is held than may be; until the turn is
+    /// dropped.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the turn to the next.
+    pub async fn turn_to_decompress(&self) -> SemaphorePermit<'_> {
+        let Budget { decompression, crossed, .. } = &*self.budget;
+        let turn = decompression.acquire().await.expect("the semaphore is never closed");
+        loop {
+            let is_crossed = crossed.notified();
+            if self.budget.look().held <= self.budget.high_mark() {
+                return turn;
+            }
+            is_crossed.await;
+        }
+    }
+
+    /// The answer takes `bytes` and not what was thought: known now, and too late to wait for room.
+    pub fn takes(&self, bytes: usize) {
+        self.budget.change(|used| {
+            let before = self.bytes.swap(bytes, Ordering::Relaxed);
+            used.reserved = used.reserved - before + bytes;
+        });
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let bytes = *self.bytes.get_mut();
+        self.budget.change(|used| used.reserved -= bytes);
     }
 }
 
@@ -76,24 +184,33 @@ impl Share {
     pub fn set(&mut self, bytes: usize) {
         let before = std::mem::replace(&mut self.held, bytes);
         if before != bytes {
-            self.budget.change(|used| used.bytes = used.bytes - before + bytes);
+            self.budget.change(|used| used.held = used.held - before + bytes);
         }
     }
 
-    /// Whether there is room for more.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.budget.used() <= self.budget.limit
+    /// Waits in line until `bytes` may be used for the answer to a fetch.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the line.
+    pub fn reserve(&self, bytes: usize) -> impl Future<Output = Reservation> + Send + 'static {
+        let (granted, grant) = oneshot::channel();
+        self.budget.change(|used| used.line.push_back(Waiting { bytes, granted }));
+        let budget = Arc::clone(&self.budget);
+        async move {
+            let reservation = grant.await.expect("who stands in the line of a budget that lives is served");
+            drop(budget);
+            reservation
+        }
     }
 
-    /// Whether there is no room, and this partition holds at least an equal part.
+    /// Whether too much is held, and this partition holds at least an equal part.
     #[must_use]
     pub fn is_pressed(&self) -> bool {
-        let Used { bytes, shares, .. } = *self.budget.look();
-        bytes > self.budget.limit && self.held >= self.budget.limit / shares.max(1)
+        let used = self.budget.look();
+        used.held > self.budget.high_mark() && self.held >= used.held / used.shares.max(1)
     }
 
-    /// Waits until the limit was crossed, either way, since this was last called.
+    /// Waits until the high mark was crossed, either way, since this was last called.
     ///
     /// # Cancel safety
     /// Dropping the future loses no change.
@@ -114,7 +231,7 @@ impl Drop for Share {
     fn drop(&mut self) {
         let held = self.held;
         self.budget.change(|used| {
-            used.bytes -= held;
+            used.held -= held;
             used.shares -= 1;
         });
     }
@@ -122,6 +239,7 @@ impl Drop for Share {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use proptest::prelude::*;
 
     use super::*;
@@ -130,37 +248,119 @@ mod tests {
     fn the_largest_holder_closes_its_object() {
         let budget = Budget::new(100);
         let (mut large, mut small) = (budget.share(), budget.share());
-        large.set(80);
-        small.set(20);
-        assert!(large.has_room() && !large.is_pressed());
-        small.set(30);
-        assert!(!small.has_room() && large.is_pressed() && !small.is_pressed());
+        large.set(60);
+        small.set(15);
+        assert!(!large.is_pressed());
+        small.set(16);
+        assert!(large.is_pressed() && !small.is_pressed());
         drop(large);
-        assert_eq!(budget.used(), 30);
-        assert!(small.has_room());
+        assert_eq!(budget.used(), 16);
+        assert!(!small.is_pressed());
     }
 
     #[tokio::test]
-    async fn who_waits_for_room_is_woken() {
+    async fn who_waits_for_a_crossing_is_woken() {
         let budget = Budget::new(100);
         let (mut one, mut other) = (budget.share(), budget.share());
-        one.set(101);
+        one.set(76);
         other.changed().await;
-        assert!(!other.has_room());
         one.set(0);
         other.changed().await;
-        assert!(other.has_room());
+        assert!(other.changed().now_or_never().is_none());
+    }
+
+    #[test]
+    fn fetches_wait_in_line_for_their_quarter() {
+        let budget = Budget::new(100);
+        let share = budget.share();
+        let first = share.reserve(20).now_or_never().unwrap();
+        let (mut second, mut third) = (Box::pin(share.reserve(10)), Box::pin(share.reserve(5)));
+        assert!((&mut second).now_or_never().is_none());
+        assert!((&mut third).now_or_never().is_none(), "it would fit, but it is not its turn");
+        assert_eq!(budget.used(), 20);
+        drop(first);
+        let both = ((&mut second).now_or_never().unwrap(), (&mut third).now_or_never().unwrap());
+        assert_eq!(budget.used(), 15);
+        drop(both);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_fetch_larger_than_all_is_alone() {
+        let budget = Budget::new(100);
+        let share = budget.share();
+        let huge = share.reserve(1_000).now_or_never().unwrap();
+        let mut next = Box::pin(share.reserve(1));
+        assert!((&mut next).now_or_never().is_none());
+        drop(huge);
+        assert!(next.now_or_never().is_some());
+    }
+
+    #[test]
+    fn nobody_fetches_while_too_much_is_held() {
+        let budget = Budget::new(100);
+        let mut share = budget.share();
+        share.set(76);
+        let mut wait = Box::pin(share.reserve(1));
+        assert!((&mut wait).now_or_never().is_none());
+        share.set(75);
+        assert!(wait.now_or_never().is_some());
+    }
+
+    #[test]
+    fn who_gives_up_waiting_holds_up_nobody() {
+        let budget = Budget::new(100);
+        let share = budget.share();
+        let first = share.reserve(20).now_or_never().unwrap();
+        drop(share.reserve(10));
+        let second = share.reserve(5).now_or_never();
+        assert!(second.is_some(), "the one before it is gone");
+        drop((first, second));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn one_decompresses_at_a_time_and_never_on_top_of_too_much() {
+        let budget = Budget::new(100);
+        let mut share = budget.share();
+        let (one, other) = (share.reserve(5).await, share.reserve(5).await);
+        one.takes(50);
+        assert_eq!(budget.used(), 55);
+        let turn = one.turn_to_decompress().await;
+        assert!(other.turn_to_decompress().now_or_never().is_none());
+        drop(turn);
+        share.set(80);
+        assert!(other.turn_to_decompress().now_or_never().is_none());
+        share.set(0);
+        assert!(other.turn_to_decompress().now_or_never().is_some());
     }
 
     proptest! {
         #[test]
-        fn over_the_limit_somebody_is_pressed(held in prop::collection::vec(0usize..1_000, 1..20), limit in 1usize..5_000) {
+        fn over_the_high_mark_somebody_is_pressed(held in prop::collection::vec(0usize..1_000, 1..20), limit in 1usize..5_000) {
             let budget = Budget::new(limit);
             let mut shares: Vec<Share> = held.iter().map(|_| budget.share()).collect();
             for (share, bytes) in shares.iter_mut().zip(&held) {
                 share.set(*bytes);
             }
-            prop_assert_eq!(shares.iter().any(Share::is_pressed), held.iter().sum::<usize>() > limit);
+            let high = held.iter().sum::<usize>() > budget.high_mark();
+            prop_assert_eq!(shares.iter().any(Share::is_pressed), high);
+        }
+
+        #[test]
+        fn everybody_in_line_is_served_in_the_end(wanted in prop::collection::vec(1usize..200, 1..30), limit in 1usize..300) {
+            let budget = Budget::new(limit);
+            let share = budget.share();
+            let mut waiting: Vec<_> = wanted.iter().map(|bytes| Box::pin(share.reserve(*bytes))).collect();
+            let mut served = 0;
+            while !waiting.is_empty() {
+                let mut granted = Vec::new();
+                waiting.retain_mut(|wait| wait.now_or_never().map(|reservation| granted.push(reservation)).is_none());
+                prop_assert!(!granted.is_empty(), "{} of {} were served", served, wanted.len());
+                served += granted.len();
+                prop_assert!(granted.len() == 1 || budget.used() <= budget.fetches());
+            }
+            prop_assert_eq!(budget.used(), 0);
         }
     }
 }

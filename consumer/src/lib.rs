@@ -89,11 +89,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
 
 /// The readers that `KAFKA_READER` and `KAFKA_ISOLATION_LEVEL` ask for.
 fn readers(config: &Config, topic: &Arc<dyn Confirm>) -> Arc<dyn OpenReader> {
-    let native = NativeReaders::new(config.kafka.clone(), config.isolation);
+    let native = NativeReaders::new(config.kafka.clone(), config.isolation, Clock::System);
     let rskafka = || Readers::new(config.kafka.clone(), Arc::clone(topic), Clock::System);
     match (config.reader, config.isolation) {
         (Reader::Rskafka, _) => Arc::new(rskafka()),
         (Reader::Native, _) | (Reader::Auto, Isolation::ReadCommitted) => Arc::new(native),
-        (Reader::Auto, Isolation::ReadUncommitted) => Arc::new(AutoReaders::new(rskafka(), native)),
+        (Reader::Auto, Isolation::ReadUncommitted) => {
+            Arc::new(AutoReaders::new(rskafka(), native, Clock::System))
+        }
     }
 }

@@ -57,11 +57,15 @@ impl Lines {
         let kept = self.bytes;
         let piece = self.piece_with_room(value_bytes.saturating_add(APPENDED));
         let before = piece.len();
-        write(piece).inspect_err(|_| piece.truncate(before))?;
+        let written = write(piece);
         let line = piece.len() - before;
-        if kept + line > most {
+        if written.is_err() || kept + line > most {
             piece.truncate(before);
-            return Ok(false);
+            if kept == 0 {
+                // Without lines no object is ever closed, and nothing would free the piece.
+                self.pieces.clear();
+            }
+            return written.map(|()| false);
         }
         self.bytes = kept + line;
         Ok(true)
@@ -109,6 +113,9 @@ mod tests {
         });
         assert_eq!((failed, lines.len()), (Err("no"), 2));
         assert_eq!(lines.into_body().to_vec(), b"a\n");
+        let mut none = Lines::new();
+        assert_eq!(none.append(2, 100, |_| Err("no")), Err("no"));
+        assert_eq!(none.held_bytes(), 0, "what holds no line can't be closed to free memory");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    budget::Share,
+    budget::{Reservation, Share},
     error::Fatal,
     group::{board::Place, lease::Lease},
     identity::{Confirm, IdentityError},
@@ -40,7 +40,7 @@ use crate::{
         store::{Known, Located, Store, perform},
     },
     pending::{Pending, done},
-    reader::{Bounds, Fetched, PartitionReader, ReadError},
+    reader::{Ask, Bounds, Fetched, PartitionReader, ReadError, Record},
     trouble::Trouble,
 };
 
@@ -49,6 +49,10 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+/// How much is asked of a log that is known to go on. More does not make reading cheaper.
+const BEHIND_BYTES: usize = 256 << 10;
+/// How much is asked of a log that ends where reading goes on, so far as is known.
+const AT_END_BYTES: usize = 16 << 10;
 /// After so many empty fetches below the high watermark people are told.
 const EMPTY_HANDED: u32 = 20;
 /// For so long a partition that is given up waits for its last commit.
@@ -148,9 +152,20 @@ impl PartitionTask {
             trouble: Trouble::default(),
             resume_at: None,
             empty_handed: 0,
+            log_end: bounds.end,
+            last_answer: 0,
+            reader_bytes: 0,
         };
         reading.run(reader).await
     }
+}
+
+/// The log is shorter than what was read of it.
+#[derive(Debug, thiserror::Error)]
+#[error("the log ends at {end}, but everything below {position} was read already")]
+struct EndsBefore {
+    end: i64,
+    position: i64,
 }
 
 async fn stopped(stop: &mut watch::Receiver<Option<Closed>>) -> Closed {
@@ -168,10 +183,22 @@ enum Answer {
     Another(IdentityError),
 }
 
-type Asked = (Box<dyn PartitionReader>, i64, Result<Answer, ReadError>);
+struct Asked {
+    reader: Box<dyn PartitionReader>,
+    from: i64,
+    answer: Result<Answer, ReadError>,
+    /// The answer's memory, until the partition holds it.
+    room: Reservation,
+}
 
-async fn ask(mut reader: Box<dyn PartitionReader>, from: i64, store: Arc<Store>) -> Asked {
-    let answer = match reader.fetch(from).await {
+async fn ask(
+    mut reader: Box<dyn PartitionReader>,
+    ask: Ask,
+    room: impl Future<Output = Reservation>,
+    store: Arc<Store>,
+) -> Asked {
+    let room = room.await;
+    let answer = match reader.fetch(ask, &room).await {
         Ok(fetched) => Ok(Answer::Fetched(fetched)),
         // A topic that was created again begins at 0: what we have may lie behind its end.
         Err(ReadError::OutOfRange { .. }) => match store.identity.confirm(store.clock.since_boot()).await {
@@ -180,7 +207,7 @@ async fn ask(mut reader: Box<dyn PartitionReader>, from: i64, store: Arc<Store>)
         },
         Err(error) => Err(error),
     };
-    (reader, from, answer)
+    Asked { reader, from: ask.offset, answer, room }
 }
 
 /// The loop's state.
@@ -198,6 +225,12 @@ struct Reading {
     resume_at: Option<Instant>,
     /// So many fetches in a row brought nothing although there should be something.
     empty_handed: u32,
+    /// Where the log ended when it was last seen.
+    log_end: i64,
+    /// How many bytes the last answer had.
+    last_answer: usize,
+    /// How many bytes the reader keeps for the next question.
+    reader_bytes: usize,
 }
 
 impl Reading {
@@ -206,7 +239,7 @@ impl Reading {
         let mut asked: Pending<Asked> = None;
         let mut work: Pending<Result<Settled, Fatal>> = None;
         loop {
-            self.share.set(self.progress.held_bytes());
+            self.share.set(self.progress.held_bytes() + self.reader_bytes);
             let now = self.store.clock.since_boot();
             if work.is_none()
                 && let Some(todo) = self.progress.next_work(now, self.share.is_pressed())
@@ -220,12 +253,13 @@ impl Reading {
                 self.last_commit().await;
                 return Ok(());
             }
-            let may_ask = self.share.has_room() && self.resume_at.is_none_or(|at| at <= Instant::now());
-            if may_ask
+            if self.resume_at.is_none_or(|at| at <= Instant::now())
                 && let Some(from) = self.progress.fetch_from()
                 && let Some(reader) = idle.take()
             {
-                asked = Some(Box::pin(ask(reader, from, Arc::clone(&self.store))));
+                let question = self.question(from);
+                let room = self.share.reserve(reader.memory_for(question.max_bytes.max(self.last_answer)));
+                asked = Some(Box::pin(ask(reader, question, room, Arc::clone(&self.store))));
             }
             let wake_at = self.wake_at(now, idle.is_some());
             let closing = self.progress.is_closing();
@@ -240,10 +274,13 @@ impl Reading {
                     work = None;
                     self.progress.settled(settled?, self.store.clock.since_boot());
                 }
-                (reader, from, answer) = done(&mut asked) => {
+                Asked { reader, from, answer, room } = done(&mut asked) => {
                     asked = None;
+                    self.reader_bytes = reader.held_bytes();
                     idle = Some(reader);
                     self.answered(from, answer)?;
+                    self.share.set(self.progress.held_bytes() + self.reader_bytes);
+                    drop(room);
                 }
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
                 () = self.share.changed() => {}
@@ -273,6 +310,12 @@ impl Reading {
         due.into_iter().chain(resume).min()
     }
 
+    /// Little is asked for where nothing is known to be there: with a thousand quiet partitions that adds up.
+    fn question(&self, offset: i64) -> Ask {
+        let is_behind = offset < self.log_end && self.empty_handed == 0;
+        Ask { offset, max_bytes: if is_behind { BEHIND_BYTES } else { AT_END_BYTES }, is_behind }
+    }
+
     fn answered(&mut self, from: i64, answer: Result<Answer, ReadError>) -> Result<(), Fatal> {
         let now = self.store.clock.since_boot();
         match answer {
@@ -283,6 +326,7 @@ impl Reading {
             Ok(Answer::Another(error)) => return Err(Fatal::TopicRecreated(error)),
             Ok(Answer::Outside(bounds)) if bounds.start > from => self.lost(bounds, now),
             Ok(Answer::Outside(bounds)) => self.beyond(from, bounds, now),
+            Err(error @ ReadError::Truncated { .. }) => self.truncated(now, &error),
             Err(error) => {
                 let permanent = matches!(error, ReadError::Undecodable { .. });
                 let advice = if permanent {
@@ -307,6 +351,9 @@ impl Reading {
         );
         let nothing = fetched.records.is_empty() && fetched.next == from && fetched.high_watermark > from;
         self.empty_handed = if nothing { self.empty_handed.saturating_add(1) } else { 0 };
+        self.log_end = fetched.high_watermark;
+        let held: usize = fetched.records.iter().map(Record::held_bytes).sum();
+        self.last_answer = held.max(fetched.shared_bytes);
         if self.empty_handed == EMPTY_HANDED {
             let what = format!(
                 "offset {from} brings no record although the log goes on to {}",
@@ -348,19 +395,21 @@ impl Reading {
             self.resume_at = Some(Instant::now() + Duration::from_secs(1));
             return;
         }
-        let error = ReadError::OutOfRange { offset: from };
+        self.truncated(now, &EndsBefore { end: bounds.end, position: from });
+    }
+
+    /// What was read is not what the log holds now: it stands still until a person has decided.
+    fn truncated(&mut self, now: Duration, error: &(dyn std::error::Error + Send + Sync + 'static)) {
+        let position = self.progress.position();
         let verdict = self.trouble.failed(now, true);
         if verdict.tell {
-            let what =
-                format!("the log ends at {}, but everything below {from} was read already", bounds.end);
             let advice = "records were lost by the cluster (unclean leader election, or a restored backup); compare the log with the objects, then start with another S3_PREFIX and another group";
             self.store.alerts.send(
-                Alert::new(AlertKind::LogTruncated, &self.store.place, what, advice)
-                    .detail("position", from)
-                    .detail("log_end", bounds.end),
+                Alert::new(AlertKind::LogTruncated, &self.store.place, error.to_string(), advice)
+                    .detail("position", position),
             );
         }
-        warn!(partition = self.progress.partition(), log_end = bounds.end, %error, "the log ends before what was read, trying again");
+        warn!(partition = self.progress.partition(), position, %error, "the log was cut, looking again");
         self.resume_at = Some(Instant::now() + verdict.wait);
     }
 

@@ -5,22 +5,43 @@
 
 use async_trait::async_trait;
 
+use crate::budget::Reservation;
+
 pub mod auto;
 pub mod native;
 pub mod rskafka;
 
 pub use coinduit_common::kafka::record_batch::{Header, Record};
 
+/// A question for records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    /// The offset of the first record that is wanted.
+    pub offset: i64,
+    /// How many bytes the broker may send; one batch comes whole, though, if it begins the answer.
+    pub max_bytes: usize,
+    /// The log is known to go on behind the offset: an answer comes at once, and not when something is published.
+    pub is_behind: bool,
+}
+
 /// What one fetch brought.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fetched {
     /// Records in ascending order of offset, all at or behind the offset that was asked for. Offsets may be
     /// missing between them (compaction, control records).
     pub records: Vec<Record>,
     /// Where to go on: everything below it is in `records`, or is nothing.
     pub next: i64,
-    /// The offset after the last record that all in-sync replicas have.
+    /// The offset after the last record that all in-sync replicas have; with read_committed, after the last one
+    /// of which it is known whether it stays.
     pub high_watermark: i64,
+    /// The bytes of the buffers that the records are slices of, and keep alive as a whole; 0 where each record has
+    /// its own memory.
+    pub shared_bytes: usize,
+    /// The epoch of the leader that appended what stands before `next`, where the reader sees it (KIP-101).
+    pub leader_epoch: Option<i32>,
+    /// The topic's timestamps are the broker's (LogAppendTime), as far as the reader sees it.
+    pub log_append_time: bool,
 }
 
 /// Where the log begins and ends.
@@ -40,6 +61,17 @@ pub enum ReadError {
     OutOfRange {
         /// What was asked for.
         offset: i64,
+    },
+    /// The leader's log has less of an epoch than was read: it was cut, by an unclean election or a restored cluster,
+    /// and what was read is not what is there (KIP-320).
+    #[error("the log was cut: of leader epoch {epoch} it goes to offset {end}, and {offset} was reached")]
+    Truncated {
+        /// Where reading was to go on.
+        offset: i64,
+        /// The epoch of what was read last.
+        epoch: i32,
+        /// Where that epoch ends in the leader's log.
+        end: i64,
     },
     /// The broker's answer can't be decoded by this reader; asking again gives the same.
     #[error("this reader can't decode what stands at offset {offset}")]
@@ -70,11 +102,23 @@ pub trait OpenReader: Send + Sync {
 /// Reads one partition.
 #[async_trait]
 pub trait PartitionReader: Send {
-    /// Records from `offset` on. Waits a moment for new ones where there are none; then `records` is empty.
+    /// Records from the offset on. Waits a moment for new ones where there are none; then `records` is empty.
+    /// `room` is the memory for the answer, as [`PartitionReader::memory_for`] says; what it takes more is said there.
     ///
     /// # Errors
-    /// See [`ReadError`]. Every call ends within a time limit of the reader's own.
-    async fn fetch(&mut self, offset: i64) -> Result<Fetched, ReadError>;
+    /// See [`ReadError`]. Every call ends within a time limit of the reader's own, not counting what it waits for
+    /// its turn to decompress.
+    async fn fetch(&mut self, ask: Ask, room: &Reservation) -> Result<Fetched, ReadError>;
+
+    /// The memory that an answer of `bytes` takes until its records are taken over.
+    fn memory_for(&self, bytes: usize) -> usize {
+        bytes
+    }
+
+    /// The bytes of what was received and not handed out yet.
+    fn held_bytes(&self) -> usize {
+        0
+    }
 
     /// Where the log begins and ends now.
     ///

@@ -6,7 +6,8 @@
 //!
 //! Fetch sessions (KIP-227) are not used: every request names all its partitions, and every answer has all.
 //!
-//! Source: KIP-74 (limits), KIP-98 (isolation), KIP-320 (leader epochs), KIP-392 (reading from followers).
+//! Source: KIP-74 (limits), KIP-98 (isolation), KIP-320 (leader epochs), KIP-392 (reading from followers),
+//! KIP-595 (a log that diverges).
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -37,8 +38,8 @@ pub const MOST_BYTES: i32 = 32 << 20;
 
 impl Api for FetchRequest {
     const NAME: &'static str = "Fetch";
-    /// 11 tells of followers to read from, 12 of new leaders; from 13 on topics go by their ids.
-    const TRIED: RangeInclusive<i16> = 11..=12;
+    /// 12 tells where logs diverge, and of new leaders; from 13 on topics go by their ids.
+    const TRIED: RangeInclusive<i16> = 12..=12;
     const ANSWER: &'static [Field] = &[
         field(Fixed(10)), // throttle time, error, session
         field(Structs(&[
@@ -80,6 +81,9 @@ pub struct Position {
     pub offset: i64,
     /// The leader epoch as Metadata tells it, so that a broker of another one refuses; -1 for whichever it is.
     pub leader_epoch: i32,
+    /// The leader epoch of the batch that ends where this begins, so that a leader whose log diverges before says so;
+    /// -1 where it is not known.
+    pub last_epoch: i32,
     /// How many bytes to send of this partition.
     pub max_bytes: i32,
 }
@@ -94,8 +98,20 @@ pub struct Fetched {
     /// Its records, or why there are none: OFFSET_OUT_OF_RANGE, NOT_LEADER_OR_FOLLOWER,
     /// FENCED_LEADER_EPOCH, …
     pub log: Result<Log, KafkaError>,
-    /// Who leads it now, node and epoch, where the broker that was asked doesn't (from version 12 on).
+    /// The leader's log has less of the last epoch than was read, or never had it: the greatest epoch below, and where
+    /// that ends in it. `log` is then empty (KIP-595).
+    pub diverged: Option<Diverged>,
+    /// Who leads it now, node and epoch, where the broker that was asked does not.
     pub leader: Option<(i32, i32)>,
+}
+
+/// Where a leader's log parts from the one that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Diverged {
+    /// The last epoch that both have.
+    pub epoch: i32,
+    /// The offset after its last record in the leader's log.
+    pub end: i64,
 }
 
 /// A part of a partition's log.
@@ -126,6 +142,7 @@ pub fn request(fetch: &Fetch) -> FetchRequest {
                 .with_partition(position.partition)
                 .with_current_leader_epoch(position.leader_epoch)
                 .with_fetch_offset(position.offset)
+                .with_last_fetched_epoch(position.last_epoch)
                 .with_partition_max_bytes(position.max_bytes.min(MOST_BYTES))
         },
     );
@@ -163,8 +180,17 @@ pub fn answer(response: FetchResponse, fetch: &Fetch) -> Result<Vec<Fetched>, Ka
             let leader = &part.current_leader;
             let leader = Some((leader.leader_id.0, leader.leader_epoch)).filter(|(node, _)| *node >= 0);
             let about = format!("{}/{}", position.topic, position.partition);
+            let diverged = &part.diverging_epoch;
+            let diverged = (diverged.epoch >= 0 || diverged.end_offset >= 0)
+                .then_some(Diverged { epoch: diverged.epoch, end: diverged.end_offset });
             let log = accepted(part.error_code, FetchRequest::NAME, &about).map(|()| log(part));
-            Ok(Fetched { topic: position.topic.clone(), partition: position.partition, log, leader })
+            Ok(Fetched {
+                topic: position.topic.clone(),
+                partition: position.partition,
+                log,
+                diverged,
+                leader,
+            })
         })
         .collect()
 }
@@ -205,7 +231,9 @@ mod tests {
         ResponseError,
         messages::{
             ProducerId, TopicName,
-            fetch_response::{AbortedTransaction as Aborted, FetchableTopicResponse, LeaderIdAndEpoch},
+            fetch_response::{
+                AbortedTransaction as Aborted, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch,
+            },
         },
         protocol::{Decodable, Encodable},
     };
@@ -216,7 +244,14 @@ mod tests {
     };
 
     fn position(topic: &str, partition: i32, offset: i64) -> Position {
-        Position { topic: topic.to_owned(), partition, offset, leader_epoch: 3, max_bytes: 1 << 20 }
+        Position {
+            topic: topic.to_owned(),
+            partition,
+            offset,
+            leader_epoch: 3,
+            last_epoch: 2,
+            max_bytes: 1 << 20,
+        }
     }
 
     fn two() -> Fetch {
@@ -230,7 +265,7 @@ mod tests {
     }
 
     /// Records for partition 0, and `code` for partition 1.
-    fn response(version: i16, code: i16) -> FetchResponse {
+    fn response(code: i16) -> FetchResponse {
         let aborted = Aborted::default().with_producer_id(ProducerId(7)).with_first_offset(3);
         let found = PartitionData::default()
             .with_high_watermark(50)
@@ -245,9 +280,7 @@ mod tests {
             .with_high_watermark(-1)
             .with_aborted_transactions(None)
             .with_records(None);
-        if version >= 12 {
-            refused.current_leader = leader;
-        }
+        refused.current_leader = leader;
         let topic = FetchableTopicResponse::default()
             .with_topic(TopicName(text("t")))
             .with_partitions(vec![found, refused]);
@@ -272,11 +305,11 @@ mod tests {
     #[test]
     fn one_partitions_refusal_is_not_the_others() {
         for version in FetchRequest::TRIED {
-            let found = answer(response(version, 6), &two()).unwrap();
+            let found = answer(response(6), &two()).unwrap();
             let error = found[0].log.as_ref().unwrap_err();
             assert_eq!(error.code(), Some(ResponseError::NotLeaderOrFollower));
             assert!(error.to_string().ends_with("to Fetch about t/1"), "{error}");
-            assert_eq!(found[0].leader, Some((2, 9)).filter(|_| version >= 12));
+            assert_eq!(found[0].leader, Some((2, 9)));
             let log = Log {
                 records: Bytes::from_static(b"batches"),
                 high_watermark: 50,
@@ -293,8 +326,21 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_diverges_is_told() {
+        assert_eq!(comes_back(&request(&two()), 12).topics[0].partitions[0].last_fetched_epoch, 2);
+        let mut cut = response(0);
+        cut.responses[0].partitions[1].diverging_epoch =
+            EpochEndOffset::default().with_epoch(1).with_end_offset(30);
+        let mut bytes = BytesMut::new();
+        cut.encode(&mut bytes, 12).unwrap();
+        let found = answer(FetchResponse::decode(&mut bytes.freeze(), 12).unwrap(), &two()).unwrap();
+        assert_eq!(found[0].diverged, Some(Diverged { epoch: 1, end: 30 }));
+        assert_eq!(found[1].diverged, None);
+    }
+
+    #[test]
     fn no_records_are_no_bytes() {
-        let found = answer(response(12, 0), &two()).unwrap();
+        let found = answer(response(0), &two()).unwrap();
         assert!(found[0].log.as_ref().unwrap().records.is_empty());
     }
 
@@ -302,7 +348,7 @@ mod tests {
     fn an_answer_without_a_partition_and_one_that_is_refused_are_errors() {
         let mut asked = two();
         asked.partitions[1].partition = 5;
-        assert!(matches!(answer(response(12, 0), &asked), Err(KafkaError::Useless { .. })));
+        assert!(matches!(answer(response(0), &asked), Err(KafkaError::Useless { .. })));
         let refused = FetchResponse::default().with_error_code(71);
         assert_eq!(
             answer(refused, &two()).unwrap_err().code(),
@@ -314,7 +360,7 @@ mod tests {
     fn records_are_a_slice_of_the_answer() {
         for version in FetchRequest::TRIED {
             let mut bytes = BytesMut::new();
-            response(version, 0).encode(&mut bytes, version).unwrap();
+            response(0).encode(&mut bytes, version).unwrap();
             let bytes = bytes.freeze();
             let decoded = FetchResponse::decode(&mut bytes.clone(), version).unwrap();
             let records = decoded.responses[0].partitions[0].records.clone().unwrap();
@@ -324,14 +370,11 @@ mod tests {
 
     #[test]
     fn the_shape_of_an_answer_is_described_rightly() {
-        shape_is_right::<FetchRequest>(|version| response(version, 6));
+        shape_is_right::<FetchRequest>(|_| response(6));
     }
 
     #[test]
     fn arbitrary_answers_never_panic() {
-        never_panics::<FetchRequest>(
-            |version| response(version, 6),
-            |answered| drop(answer(answered, &two())),
-        );
+        never_panics::<FetchRequest>(|_| response(6), |answered| drop(answer(answered, &two())));
     }
 }

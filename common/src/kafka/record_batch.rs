@@ -72,6 +72,17 @@ impl Batches {
         usize::try_from(length.get_i32()).ok().map(|length| length.saturating_add(PREFIX))
     }
 
+    /// Gives what is left a buffer of its own: the one that it is a slice of may be much larger.
+    pub fn detach(&mut self) {
+        self.rest = Bytes::copy_from_slice(&self.rest);
+    }
+
+    /// The bytes that are left.
+    #[must_use]
+    pub const fn left_bytes(&self) -> usize {
+        self.rest.len()
+    }
+
     /// The size of the batch at the front; `None` where it is cut off, or nothing is left.
     fn first_size(&self) -> Result<Option<usize>, BatchError> {
         let Some(mut head) = self.rest.get(..THROUGH_MAGIC) else { return Ok(None) };

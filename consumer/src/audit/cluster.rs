@@ -65,8 +65,8 @@ impl Kafka {
     /// The topic of `settings` as `isolation` lets it be seen, and `group`.
     #[must_use]
     pub fn new(settings: KafkaSettings, group: String, isolation: Isolation, clock: Clock) -> Self {
-        let identity: Arc<dyn Confirm> = Arc::new(Identity::new(settings.clone(), clock));
-        let readers = NativeReaders::new(settings.clone(), isolation);
+        let identity: Arc<dyn Confirm> = Arc::new(Identity::new(settings.clone(), clock.clone()));
+        let readers = NativeReaders::new(settings.clone(), isolation, clock);
         Self { settings, group, identity, readers }
     }
 

@@ -20,17 +20,22 @@ use super::{
     report::PartitionReport,
 };
 use crate::{
+    budget::{Budget, Share},
     ledger::{
         bucket::{Bucket, StoreError},
         metadata::Skip,
     },
-    reader::{Fetched, PartitionReader, ReadError, Record},
+    reader::{Ask, Fetched, PartitionReader, ReadError, Record},
 };
 
 /// For so long one question to the log is asked again.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// After so many empty answers in a row nothing more is expected.
 const EMPTY_HANDED: u32 = 20;
+
+/// The memory for what is read ahead, and how much one fetch asks for.
+const MEMORY: usize = 64 << 20;
+const FETCH_BYTES: usize = 1 << 20;
 
 /// One side of the comparison.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +61,12 @@ pub(super) async fn hold(
     report: &mut PartitionReport,
     tell: impl Fn(i64),
 ) -> Result<(), StoreError> {
-    let mut log = Log { reader: Mutex::new(reader), pending: VecDeque::new(), next: 0 };
+    let mut log = Log {
+        reader: Mutex::new(reader),
+        share: Budget::new(MEMORY).share(),
+        pending: VecDeque::new(),
+        next: 0,
+    };
     let bounds = match log.bounds().await {
         Ok(bounds) => bounds,
         Err(error) => {
@@ -132,6 +142,7 @@ async fn body(
 /// The log, record by record.
 struct Log {
     reader: Mutex<Box<dyn PartitionReader>>,
+    share: Share,
     pending: VecDeque<Record>,
     /// Where the next fetch begins.
     next: i64,
@@ -156,7 +167,9 @@ impl Log {
 
     async fn fetch(&self) -> Result<Fetched, ReadError> {
         retry(AGAIN, "read the log", Some(Instant::now() + PATIENCE), |_| async {
-            attempt(self.reader.lock().await.fetch(self.next).await)
+            let ask = Ask { offset: self.next, max_bytes: FETCH_BYTES, is_behind: true };
+            let room = self.share.reserve(FETCH_BYTES).await;
+            attempt(self.reader.lock().await.fetch(ask, &room).await)
         })
         .await
     }
@@ -197,6 +210,10 @@ fn attempt<T>(answer: Result<T, ReadError>) -> Attempt<T, ReadError> {
     match answer {
         Ok(value) => Attempt::Done(value),
         Err(error @ ReadError::Unavailable { .. }) => Attempt::Again { error, after: None },
-        Err(error @ (ReadError::OutOfRange { .. } | ReadError::Undecodable { .. })) => Attempt::Final(error),
+        Err(
+            error @ (ReadError::OutOfRange { .. }
+            | ReadError::Truncated { .. }
+            | ReadError::Undecodable { .. }),
+        ) => Attempt::Final(error),
     }
 }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     batch::{Limits, OpenBatch, Taken},
+    budget::Reservation,
     config::{Cli, Command},
     identity::IdentityError,
     ledger::{
@@ -25,7 +26,7 @@ use crate::{
         metadata::{Closed, Skip, SkipReason},
     },
     quarantine::Quarantined,
-    reader::{Bounds, Fetched, PartitionReader, ReadError, Record},
+    reader::{Ask, Bounds, Fetched, PartitionReader, ReadError, Record},
     testing::MemoryBucket,
 };
 
@@ -78,12 +79,13 @@ struct Reader {
 #[async_trait]
 impl PartitionReader for Reader {
     /// A few at a time, and never what was not asked for.
-    async fn fetch(&mut self, offset: i64) -> Result<Fetched, ReadError> {
+    async fn fetch(&mut self, ask: Ask, _: &Reservation) -> Result<Fetched, ReadError> {
+        let offset = ask.offset;
         if offset >= self.undecodable {
             return Err(ReadError::Undecodable { offset, source: "zstd".into() });
         }
         if offset >= self.silent {
-            return Ok(Fetched { records: Vec::new(), next: offset, high_watermark: self.bounds.end });
+            return Ok(Fetched { next: offset, high_watermark: self.bounds.end, ..Fetched::default() });
         }
         if offset < self.bounds.start || offset > self.bounds.end {
             return Err(ReadError::OutOfRange { offset });
@@ -91,7 +93,7 @@ impl PartitionReader for Reader {
         let records: Vec<Record> =
             self.log.iter().filter(|record| record.offset >= offset).take(7).cloned().collect();
         let next = records.last().map_or(self.bounds.end, |last| last.offset + 1);
-        Ok(Fetched { records, next, high_watermark: self.bounds.end })
+        Ok(Fetched { records, next, high_watermark: self.bounds.end, ..Fetched::default() })
     }
 
     async fn bounds(&mut self) -> Result<Bounds, ReadError> {

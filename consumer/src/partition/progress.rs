@@ -124,6 +124,8 @@ pub struct Progress {
     skips: VecDeque<Skip>,
     pending: VecDeque<Record>,
     pending_bytes: usize,
+    /// The bytes of the buffers that the pending records are slices of, if they are.
+    shared_bytes: usize,
     open: OpenBatch,
     quarantine: Vec<Quarantined>,
     under_way: Option<Work>,
@@ -145,6 +147,7 @@ impl Progress {
             skips: skipped.into(),
             pending: VecDeque::new(),
             pending_bytes: 0,
+            shared_bytes: 0,
             open: OpenBatch::new(tail, tail, quarantined),
             quarantine: Vec::new(),
             under_way: None,
@@ -195,6 +198,7 @@ impl Progress {
         self.fetched_at = now;
         self.pending_bytes = fetched.records.iter().map(Record::held_bytes).sum();
         self.pending = fetched.records.into();
+        self.shared_bytes = fetched.shared_bytes;
         self.take(now);
         self.close_at_end();
     }
@@ -306,11 +310,26 @@ impl Progress {
             Some(Work::Quarantine { records, .. }) => quarantined_bytes(records),
             None => 0,
         };
-        self.pending_bytes + self.open.held_bytes() + under_way + quarantined_bytes(&self.quarantine)
+        self.pending_bytes.max(self.shared_bytes)
+            + self.open.held_bytes()
+            + under_way
+            + quarantined_bytes(&self.quarantine)
     }
 
     /// Moves pending records into the open batch, as far as it takes them.
     fn take(&mut self, now: Duration) {
+        self.take_records(now);
+        if self.pending.is_empty() {
+            self.pending = VecDeque::new();
+            self.shared_bytes = 0;
+        } else if self.shared_bytes > 2 * self.pending_bytes {
+            // A few records would keep a large buffer alive.
+            self.pending.iter_mut().for_each(Record::detach);
+            self.shared_bytes = 0;
+        }
+    }
+
+    fn take_records(&mut self, now: Duration) {
         let Setting { topic, partition, prefix, limits, enrich, .. } = &self.setting;
         while let Some(skip) = self.skips.front() {
             if !self.open.skip(*skip) {
@@ -363,6 +382,7 @@ impl Progress {
         self.position = tail;
         self.pending.clear();
         self.pending_bytes = 0;
+        self.shared_bytes = 0;
         self.quarantine.clear();
         self.skips.clear();
         self.open = OpenBatch::new(tail, tail, 0);
@@ -431,7 +451,7 @@ mod tests {
     }
 
     fn fetched(records: Vec<Record>, next: i64) -> Fetched {
-        Fetched { records, next, high_watermark: next }
+        Fetched { records, next, high_watermark: next, ..Fetched::default() }
     }
 
     fn put(work: Option<Work>) -> Arc<Sealed> {

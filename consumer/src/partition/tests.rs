@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     batch::Limits,
-    budget::Budget,
+    budget::{Budget, Reservation},
     error::Fatal,
     group::{board::Board, lease::Lease},
     identity::{Confirm, IdentityError},
@@ -36,7 +36,7 @@ use crate::{
         metadata::{Closed, ObjectMetadata},
         resume::{Committed, Reset},
     },
-    reader::{Bounds, Fetched, PartitionReader, ReadError, Record},
+    reader::{Ask, Bounds, Fetched, PartitionReader, ReadError, Record},
     testing::{Fault, MemoryBucket},
 };
 
@@ -82,7 +82,8 @@ struct LogReader(Arc<Log>);
 
 #[async_trait]
 impl PartitionReader for LogReader {
-    async fn fetch(&mut self, offset: i64) -> Result<Fetched, ReadError> {
+    async fn fetch(&mut self, ask: Ask, _: &Reservation) -> Result<Fetched, ReadError> {
+        let offset = ask.offset;
         tokio::task::yield_now().await;
         if let Some(failure) = self.0.failures.lock().unwrap().pop_front() {
             return Err(failure);
@@ -105,7 +106,7 @@ impl PartitionReader for LogReader {
             sleep(Duration::from_millis(500)).await;
         }
         let next = records.last().map_or(offset, |last| last.offset + 1);
-        Ok(Fetched { records, next, high_watermark: end })
+        Ok(Fetched { records, next, high_watermark: end, ..Fetched::default() })
     }
 
     async fn bounds(&mut self) -> Result<Bounds, ReadError> {

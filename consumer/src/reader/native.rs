@@ -1,78 +1,79 @@
-//! Our own [`PartitionReader`]: Fetch on a connection of our own to the partition's leader, every codec, transactions,
+//! Our own [`PartitionReader`]: Fetch on connections of our own to the partitions' leaders, every codec, transactions,
 //! headers and timestamps as they stand in the log.
 //!
 //! ```text
-//! Metadata -> leader -> connection --Fetch--> Log --Batches, Filter--> Fetched
+//! question --hub: many partitions in one Fetch--> broker --Log--> Left --Batches, Filter, a slice at a time--> Fetched
 //! ```
 //!
 //! A batch says by itself where to go on, so that control batches, transactions that were given up, and what
 //! compaction has emptied are stepped over like anything else.
+//!
+//! Records are made as they are asked for: a batch of a megabyte may become ten when it is decompressed, and as many
+//! again in records. What is left of an answer waits here ([`PartitionReader::held_bytes`]).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use coinduit_common::kafka::{
-    aborted::{Filter, Isolation},
-    connection::{Connection, Limits},
-    error::KafkaError,
-    fetch::{self, Fetch, Log, Position},
-    list_offsets::{self, End, EndOf},
-    metadata,
-    record_batch::{Batch, BatchError, Batches},
-    settings::KafkaSettings,
+use coinduit_common::{
+    clock::Clock,
+    kafka::{
+        aborted::{Filter, Isolation},
+        record_batch::{Batch, BatchError, Batches, Codec, Records},
+        settings::KafkaSettings,
+    },
 };
 use kafka_protocol::ResponseError as Code;
-use tokio::net::TcpStream;
-use tracing::debug;
 
-use super::{Bounds, Fetched, OpenReader, PartitionReader, ReadError, Record};
+use super::{Ask, Bounds, Fetched, OpenReader, PartitionReader, ReadError, Record};
+use crate::budget::Reservation;
+use hub::{Hub, NoReply, Reply};
 
-/// How long a broker may hold a fetch that finds nothing.
-const FETCH_WAIT: Duration = Duration::from_millis(500);
-/// How much one fetch asks for, beyond the one batch that always comes whole.
-const FETCH_BYTES: i32 = 256 << 10;
+mod hub;
+mod lane;
+mod leaders;
+
 /// A batch that claims to be larger than this once it is decompressed is refused.
 const MOST_BATCH_BYTES: usize = 256 << 20;
+/// So many bytes of records are handed out at a time, and the one that exceeds it.
+const SLICE_BYTES: usize = 1 << 20;
 
-/// Makes such readers.
+/// Makes such readers. They share connections, two to each broker.
 #[derive(Debug, Clone)]
 pub struct NativeReaders {
-    settings: KafkaSettings,
-    isolation: Isolation,
+    hub: Arc<Hub>,
 }
 
 impl NativeReaders {
-    /// Of the topic of `settings`, seeing what `isolation` lets see.
+    /// Of the topic of `settings`, seeing what `isolation` lets see. Connects at the first question.
     #[must_use]
-    pub const fn new(settings: KafkaSettings, isolation: Isolation) -> Self {
-        Self { settings, isolation }
+    pub fn new(settings: KafkaSettings, isolation: Isolation, clock: Clock) -> Self {
+        Self { hub: Arc::new(Hub::new(settings, isolation, clock)) }
     }
 }
 
 impl OpenReader for NativeReaders {
     fn open(&self, partition: i32) -> Box<dyn PartitionReader> {
-        Box::new(NativeReader { readers: self.clone(), partition, leader: None })
+        Box::new(NativeReader {
+            hub: Arc::clone(&self.hub),
+            partition,
+            lost_at: None,
+            left: None,
+            reached: None,
+        })
     }
 }
 
 /// Reads one partition.
 #[derive(Debug)]
 struct NativeReader {
-    readers: NativeReaders,
+    hub: Arc<Hub>,
     partition: i32,
-    /// The connection to the partition's leader, and its epoch.
-    leader: Option<(Connection<TcpStream>, i32)>,
-}
-
-/// Nobody can be asked.
-#[derive(Debug, thiserror::Error)]
-enum NoLeader {
-    #[error("the cluster has no such partition")]
-    Missing,
-    #[error("no broker leads it now")]
-    Nobody,
-    #[error(transparent)]
-    Kafka(#[from] KafkaError),
+    /// When the leader last failed: who leads must be known later than this.
+    lost_at: Option<Duration>,
+    /// What is left of the last answer.
+    left: Option<Left>,
+    /// Where the last batch ended that was read, and its leader's epoch.
+    reached: Option<(i64, i32)>,
 }
 
 /// An answer of which nothing can be read.
@@ -85,130 +86,233 @@ enum Unreadable {
 }
 
 impl NativeReader {
-    fn topic(&self) -> &str {
-        &self.readers.settings.topic
+    fn unavailable(&mut self, what: &str, error: NoReply) -> ReadError {
+        // The leader has moved, or the connection broke: look it up again.
+        self.lost_at = Some(self.hub.now());
+        let attempted = format!("{what} of {}/{}", self.hub.topic(), self.partition);
+        ReadError::Unavailable { attempted, source: Box::new(error) }
     }
 
-    /// A connection to the leader, the kept one or a new one, and the leader's epoch.
-    async fn leader(&mut self) -> Result<(Connection<TcpStream>, i32), NoLeader> {
-        if let Some(kept) = self.leader.take().filter(|(connection, _)| connection.is_usable()) {
-            return Ok(kept);
+    async fn ask(&mut self, ask: Ask, room: &Reservation) -> Result<Left, ReadError> {
+        let Ask { offset, max_bytes, is_behind } = ask;
+        // An epoch says nothing of a place that was stepped to.
+        let epoch = self.reached.filter(|(reached, _)| *reached == offset).map(|(_, epoch)| epoch);
+        let last_epoch = epoch.unwrap_or(-1);
+        let answer =
+            self.hub.fetch(self.partition, offset, last_epoch, max_bytes, is_behind, self.lost_at).await;
+        match answer {
+            Ok(Reply { log, answer_bytes }) => {
+                room.takes(log.records.len());
+                let seen = match self.hub.isolation() {
+                    Isolation::ReadCommitted if log.last_stable_offset >= 0 => log.last_stable_offset,
+                    _ => log.high_watermark,
+                };
+                Ok(Left {
+                    batches: Batches::new(log.records),
+                    answer_bytes,
+                    filter: Filter::new(log.aborted),
+                    open: None,
+                    next: offset,
+                    high_watermark: seen,
+                    log_append_time: false,
+                    leader_epoch: None,
+                })
+            }
+            Err(error) if error.code() == Some(Code::OffsetOutOfRange) => {
+                Err(ReadError::OutOfRange { offset })
+            }
+            Err(NoReply::Diverged(diverged)) => {
+                Err(ReadError::Truncated { offset, epoch: last_epoch, end: diverged.end })
+            }
+            Err(error) => Err(self.unavailable("fetch", error)),
         }
-        let KafkaSettings { bootstrap, topic, client_id } = &self.readers.settings;
-        let mut any = Connection::to_any(bootstrap, client_id, Limits::default()).await?;
-        let leaders = metadata::leaders(&mut any, topic).await?;
-        let leader =
-            leaders.and_then(|mut leaders| leaders.remove(&self.partition)).ok_or(NoLeader::Missing)?;
-        let leader = leader.ok_or(NoLeader::Nobody)?;
-        debug!(partition = self.partition, broker = leader.node, epoch = leader.epoch, "leader found");
-        let connection = Connection::to(&leader.address, client_id, Limits::default()).await?;
-        Ok((connection, leader.epoch))
-    }
-
-    fn unavailable(&self, what: &str, source: impl std::error::Error + Send + Sync + 'static) -> ReadError {
-        let attempted = format!("{what} of {}/{}", self.topic(), self.partition);
-        ReadError::Unavailable { attempted, source: Box::new(source) }
     }
 }
 
 #[async_trait]
 impl PartitionReader for NativeReader {
-    async fn fetch(&mut self, offset: i64) -> Result<Fetched, ReadError> {
-        const WHAT: &str = "fetch";
-        let (mut connection, leader_epoch) =
-            self.leader().await.map_err(|error| self.unavailable(WHAT, error))?;
-        let isolation = self.readers.isolation;
-        let position = Position {
-            topic: self.topic().to_owned(),
-            partition: self.partition,
-            offset,
-            leader_epoch,
-            max_bytes: FETCH_BYTES,
+    async fn fetch(&mut self, ask: Ask, room: &Reservation) -> Result<Fetched, ReadError> {
+        let left = self.left.take().filter(|left| left.next == ask.offset);
+        let mut left = match left {
+            Some(left) => left,
+            None => self.ask(ask, room).await?,
         };
-        let ask = Fetch {
-            max_wait: FETCH_WAIT,
-            min_bytes: 1,
-            max_bytes: FETCH_BYTES,
-            isolation,
-            partitions: vec![position],
-        };
-        let answer = fetch::fetch(&mut connection, &ask).await;
-        let log = answer.and_then(|mut answers| answers.remove(0).log);
-        let log = match log {
-            Ok(log) => log,
-            Err(error) if error.code() == Some(Code::OffsetOutOfRange) => {
-                self.leader = Some((connection, leader_epoch));
-                return Err(ReadError::OutOfRange { offset });
-            }
-            // The leader has moved, or the connection broke: look it up again.
-            Err(error) => return Err(self.unavailable(WHAT, error)),
-        };
-        self.leader = Some((connection, leader_epoch));
-        read(log, offset, isolation)
-            .map_err(|error| ReadError::Undecodable { offset, source: Box::new(error) })
+        let (fetched, at_end) = left
+            .slice(room)
+            .await
+            .map_err(|error| ReadError::Undecodable { offset: ask.offset, source: Box::new(error) })?;
+        self.reached = fetched.leader_epoch.map(|epoch| (fetched.next, epoch)).or(self.reached);
+        self.left = Some(left).filter(|_| !at_end);
+        Ok(fetched)
     }
 
     async fn bounds(&mut self) -> Result<Bounds, ReadError> {
-        const WHAT: &str = "list offsets";
-        let (mut connection, leader_epoch) =
-            self.leader().await.map_err(|error| self.unavailable(WHAT, error))?;
-        let mut ends = [0; 2];
-        for (at, end) in ends.iter_mut().zip([End::Earliest, End::Latest]) {
-            let of = EndOf { topic: self.topic().to_owned(), partition: self.partition, leader_epoch, end };
-            let answer = list_offsets::list_offsets(&mut connection, self.readers.isolation, &[of]).await;
-            let listed = answer.and_then(|mut answers| answers.remove(0));
-            *at = listed.map_err(|error| self.unavailable(WHAT, error))?.offset;
-        }
-        self.leader = Some((connection, leader_epoch));
-        Ok(Bounds { start: ends[0], end: ends[1] })
+        self.left = None;
+        let bounds = self.hub.bounds(self.partition, self.lost_at).await;
+        bounds.map_err(|error| self.unavailable("list offsets", error))
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.left.as_ref().map_or(0, Left::held_bytes)
     }
 }
 
-/// What the answer to a fetch from `offset` holds. A bad batch ends it; it is an error when nothing comes before it.
-fn read(log: Log, offset: i64, isolation: Isolation) -> Result<Fetched, Unreadable> {
-    let mut filter = Filter::new(log.aborted);
-    let mut batches = Batches::new(log.records);
-    let mut records = Vec::new();
-    let mut next = offset;
-    for batch in batches.by_ref() {
-        let taken = records.len();
-        match batch.and_then(|batch| take(&batch, offset, &mut filter, &mut records)) {
-            Ok(behind) => next = next.max(behind),
-            Err(error) => {
-                records.truncate(taken);
-                if next > offset {
-                    break;
-                }
-                return Err(error.into());
+/// An answer, as far as no records were made of it.
+#[derive(Debug)]
+struct Left {
+    batches: Batches,
+    /// The bytes of the answer's buffer, which other partitions may have parts of.
+    answer_bytes: usize,
+    filter: Filter,
+    /// The batch that records are being made of.
+    open: Option<Open>,
+    /// Where the next slice begins.
+    next: i64,
+    high_watermark: i64,
+    log_append_time: bool,
+    leader_epoch: Option<i32>,
+}
+
+/// What came of one more step through an answer.
+enum Step {
+    /// There may be more.
+    Made,
+    /// A slice is full.
+    Enough,
+    /// Nothing is left.
+    Ended,
+}
+
+#[derive(Debug)]
+struct Open {
+    records: Records,
+    /// Where to go on behind it.
+    behind: i64,
+    /// Its records are slices of a buffer that it was decompressed into, not of the answer.
+    decompressed: bool,
+}
+
+impl Left {
+    /// The next records, and whether nothing is left. A bad batch is the end of the answer; it is an error when
+    /// nothing comes before it.
+    async fn slice(&mut self, room: &Reservation) -> Result<(Fetched, bool), Unreadable> {
+        let begun = self.next;
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        let mut shared = 0;
+        let at_end = loop {
+            let step = self.step(&mut records, &mut bytes, &mut shared, room).await;
+            match step {
+                Ok(Step::Made) => {}
+                Ok(Step::Enough) => break false,
+                Ok(Step::Ended) => break true,
+                Err(_) if self.next > begun => break true,
+                Err(error) => return Err(error.into()),
             }
+        };
+        if at_end
+            && self.next == begun
+            // The first batch always comes whole (KIP-74): asking again would bring the same for ever.
+            && let Some(size) = self.batches.cut_off()
+        {
+            return Err(Unreadable::CutOff { size });
+        }
+        if !at_end {
+            self.detach();
+        }
+        let fetched = Fetched {
+            records,
+            next: self.next,
+            high_watermark: self.high_watermark,
+            shared_bytes: if at_end { shared } else { 0 },
+            leader_epoch: self.leader_epoch,
+            log_append_time: self.log_append_time,
+        };
+        Ok((fetched, at_end))
+    }
+
+    /// Makes records of the open batch, or opens the next one.
+    async fn step(
+        &mut self,
+        records: &mut Vec<Record>,
+        bytes: &mut usize,
+        shared: &mut usize,
+        room: &Reservation,
+    ) -> Result<Step, BatchError> {
+        if let Some(open) = &mut self.open {
+            let buffer = if open.decompressed { open.records.buffer_bytes() } else { self.answer_bytes };
+            *shared = (*shared).max(buffer);
+            if make(&mut open.records, &mut self.next, records, bytes)? {
+                return Ok(Step::Enough);
+            }
+            self.next = self.next.max(open.behind);
+            self.open = None;
+            return Ok(Step::Made);
+        }
+        match self.batches.next().transpose()? {
+            Some(batch) => self.open(&batch, room).await.map(|()| Step::Made),
+            None => Ok(Step::Ended),
         }
     }
-    match batches.cut_off() {
-        // The first batch always comes whole (KIP-74): asking again would bring the same for ever.
-        Some(size) if next == offset => return Err(Unreadable::CutOff { size }),
-        _ => {}
+
+    /// Begins with `batch`, if its records are for applications.
+    async fn open(&mut self, batch: &Batch, room: &Reservation) -> Result<(), BatchError> {
+        self.log_append_time |= batch.is_log_append_time();
+        let epoch = Some(batch.leader_epoch()).filter(|epoch| *epoch >= 0);
+        if self.filter.keeps(batch)? && batch.next_offset() > self.next {
+            let decompressed = batch.codec()? != Codec::None;
+            let turn = if decompressed { Some(room.turn_to_decompress().await) } else { None };
+            let records = batch.records(MOST_BATCH_BYTES)?;
+            if decompressed {
+                room.takes(self.batches.left_bytes() + records.buffer_bytes());
+            }
+            drop(turn);
+            self.open = Some(Open { records, behind: batch.next_offset(), decompressed });
+        } else {
+            self.next = self.next.max(batch.next_offset());
+        }
+        self.leader_epoch = epoch;
+        Ok(())
     }
-    let seen = match isolation {
-        Isolation::ReadCommitted if log.last_stable_offset >= 0 => log.last_stable_offset,
-        _ => log.high_watermark,
-    };
-    Ok(Fetched { records, next, high_watermark: seen })
+
+    /// Lets go of an answer's buffer of which only a small part is still wanted.
+    fn detach(&mut self) {
+        let rest = self.batches.left_bytes();
+        let open = self.open.as_ref().filter(|open| !open.decompressed);
+        let part = open.map_or(0, |open| open.records.buffer_bytes());
+        if 2 * (rest + part) < self.answer_bytes {
+            self.batches.detach();
+            if let Some(open) = self.open.as_mut().filter(|open| !open.decompressed) {
+                open.records.detach();
+            }
+            self.answer_bytes = rest + part;
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        let open = self.open.as_ref().filter(|open| open.decompressed);
+        self.answer_bytes + open.map_or(0, |open| open.records.buffer_bytes())
+    }
 }
 
-/// Takes the records of one batch from `offset` on, if they are for applications; returns where to go on.
-fn take(
-    batch: &Batch,
-    offset: i64,
-    filter: &mut Filter,
+/// Makes records from `next` on, until there are enough (`true`), or none are left.
+fn make(
+    from: &mut Records,
+    next: &mut i64,
     records: &mut Vec<Record>,
-) -> Result<i64, BatchError> {
-    if filter.keeps(batch)? {
-        for record in batch.records(MOST_BATCH_BYTES)? {
-            let record = record?;
-            if record.offset >= offset {
-                records.push(record);
-            }
+    bytes: &mut usize,
+) -> Result<bool, BatchError> {
+    for record in from {
+        let record = record?;
+        if record.offset < *next {
+            continue;
+        }
+        *next = record.offset + 1;
+        *bytes += record.held_bytes();
+        records.push(record);
+        if *bytes >= SLICE_BYTES {
+            return Ok(true);
         }
     }
-    Ok(batch.next_offset())
+    Ok(false)
 }

@@ -21,14 +21,16 @@ use rskafka::{
 };
 use tokio::{sync::Mutex, time::timeout};
 
-use super::{Bounds, Fetched, Header, OpenReader, PartitionReader, ReadError, Record};
-use crate::identity::{Confirm, IdentityError};
+use super::{Ask, Bounds, Fetched, Header, OpenReader, PartitionReader, ReadError, Record};
+use crate::{
+    budget::Reservation,
+    identity::{Confirm, IdentityError},
+};
 
 /// How long a broker may hold a fetch that finds nothing.
 const FETCH_WAIT_MS: i32 = 500;
-/// How much one fetch asks for, beyond the one batch that always comes. It is held about three times while it is
-/// decoded, by each partition; more does not make reading cheaper.
-const FETCH_BYTES: i32 = 256 << 10;
+/// An answer is held about so many times while it is decoded: the frame, its batches, and the records.
+const COPIES: usize = 3;
 /// How long one call may take in all, leader moves and reconnects included.
 const CALL_LIMIT: Duration = Duration::from_secs(15);
 
@@ -200,14 +202,18 @@ fn is_undecodable(error: &Error) -> bool {
 
 #[async_trait]
 impl PartitionReader for RskafkaReader {
-    async fn fetch(&mut self, offset: i64) -> Result<Fetched, ReadError> {
+    async fn fetch(&mut self, ask: Ask, room: &Reservation) -> Result<Fetched, ReadError> {
+        let offset = ask.offset;
+        let most = i32::try_from(ask.max_bytes).unwrap_or(i32::MAX).max(2);
         let call = async move |client: Arc<PartitionClient>| {
-            client.fetch_records(offset, 1..FETCH_BYTES, FETCH_WAIT_MS).await
+            client.fetch_records(offset, 1..most, FETCH_WAIT_MS).await
         };
         match self.call("fetch", call).await {
             Ok((records, high_watermark)) => {
                 let next = records.last().map_or(offset, |last| last.offset + 1);
-                Ok(Fetched { records: records.into_iter().map(record).collect(), next, high_watermark })
+                let records: Vec<Record> = records.into_iter().map(record).collect();
+                room.takes(records.iter().map(Record::held_bytes).sum());
+                Ok(Fetched { records, next, high_watermark, ..Fetched::default() })
             }
             Err(CallError::Answered(error)) if is_out_of_range(&error) => {
                 Err(ReadError::OutOfRange { offset })
@@ -217,6 +223,10 @@ impl PartitionReader for RskafkaReader {
             }
             Err(CallError::Lost { attempted, source }) => Err(ReadError::Unavailable { attempted, source }),
         }
+    }
+
+    fn memory_for(&self, bytes: usize) -> usize {
+        bytes.saturating_mul(COPIES)
     }
 
     async fn bounds(&mut self) -> Result<Bounds, ReadError> {

@@ -24,9 +24,10 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
+    budget::Reservation,
     config::{Cli, Command},
     group::{assignor::COOPERATIVE_STICKY, subscription::encode_assignment},
-    reader::{Bounds, Fetched, PartitionReader, ReadError, Record},
+    reader::{Ask, Bounds, Fetched, PartitionReader, ReadError, Record},
     testing::MemoryBucket,
 };
 
@@ -127,7 +128,8 @@ impl OpenReader for In {
 
 #[async_trait]
 impl PartitionReader for In {
-    async fn fetch(&mut self, offset: i64) -> Result<Fetched, ReadError> {
+    async fn fetch(&mut self, ask: Ask, _: &Reservation) -> Result<Fetched, ReadError> {
+        let offset = ask.offset;
         while !self.0.readable.load(Ordering::Relaxed) || offset == RECORDS {
             sleep(Duration::from_millis(500)).await;
         }
@@ -138,7 +140,12 @@ impl PartitionReader for In {
             value: Some(Bytes::from_static(b"{}")),
             headers: Vec::new(),
         });
-        Ok(Fetched { records: records.collect(), next: RECORDS, high_watermark: RECORDS })
+        Ok(Fetched {
+            records: records.collect(),
+            next: RECORDS,
+            high_watermark: RECORDS,
+            ..Fetched::default()
+        })
     }
 
     async fn bounds(&mut self) -> Result<Bounds, ReadError> {

@@ -34,9 +34,10 @@ use uuid::Uuid;
 
 use super::{broker::TOPIC, process::Origin, world::World};
 use crate::{
+    budget::Reservation,
     group::coordinator::Coordinator,
     identity::{Confirm, IdentityError},
-    reader::{Bounds, Fetched, Header, OpenReader, PartitionReader, ReadError, Record},
+    reader::{Ask, Bounds, Fetched, Header, OpenReader, PartitionReader, ReadError, Record},
 };
 
 /// So long one call may take.
@@ -231,7 +232,8 @@ impl Reader {
 
 #[async_trait]
 impl PartitionReader for Reader {
-    async fn fetch(&mut self, offset: i64) -> Result<Fetched, ReadError> {
+    async fn fetch(&mut self, ask: Ask, _: &Reservation) -> Result<Fetched, ReadError> {
+        let offset = ask.offset;
         let Line { world, origin } = &*self.line;
         if !world.has_leader(self.partition) {
             sleep(world.dice.millis(50..=1_000)).await;
@@ -257,7 +259,12 @@ impl PartitionReader for Reader {
         let sets = RecordBatchDecoder::decode_all(&mut bytes).unwrap();
         let records = sets.into_iter().flat_map(|set| set.records);
         let records: Vec<Record> = records.filter(|record| record.offset >= offset).map(record).collect();
-        Ok(Fetched { records, next, high_watermark: found.high_watermark })
+        Ok(Fetched { records, next, high_watermark: found.high_watermark, ..Fetched::default() })
+    }
+
+    /// As little as fits many times into the smallest of budgets.
+    fn memory_for(&self, _: usize) -> usize {
+        100
     }
 
     async fn bounds(&mut self) -> Result<Bounds, ReadError> {

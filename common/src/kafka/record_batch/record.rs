@@ -38,6 +38,16 @@ impl Record {
         last.and_then(|header| header.value.as_deref())
     }
 
+    /// Gives its parts memory of their own: the buffers that they are slices of may be much larger.
+    pub fn detach(&mut self) {
+        let detach = |bytes: &mut Bytes| *bytes = Bytes::copy_from_slice(bytes);
+        self.key.iter_mut().chain(&mut self.value).for_each(detach);
+        for header in &mut self.headers {
+            detach(&mut header.name);
+            header.value.iter_mut().for_each(detach);
+        }
+    }
+
     /// About how many bytes it occupies in memory.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
@@ -92,6 +102,18 @@ impl Records {
             base_timestamp: batch.base_timestamp,
             appended: batch.is_log_append_time().then_some(batch.max_timestamp),
         }
+    }
+
+    /// The bytes of the buffer that its records are slices of.
+    #[must_use]
+    pub const fn buffer_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Gives what is left a buffer of its own: the one that it is a slice of may be much larger.
+    pub fn detach(&mut self) {
+        self.bytes = Bytes::copy_from_slice(&self.bytes[self.at..]);
+        self.at = 0;
     }
 
     /// Takes one record, or says what is wrong with it.
@@ -234,6 +256,20 @@ mod tests {
     fn log_append_time_is_the_time_of_every_record() {
         let found = records(raw(LOG_APPEND_TIME, 9, 1, &RECORD)).unwrap();
         assert_eq!(found[0].timestamp_ms, 9_000);
+    }
+
+    #[test]
+    fn what_is_left_goes_on_in_a_buffer_of_its_own() {
+        let bytes = batch(&plain_records(3), Codec::None);
+        let all = records(bytes.clone()).unwrap();
+        let mut left = only(bytes.clone()).unwrap().records(MOST).unwrap();
+        assert_eq!(left.next(), Some(Ok(all[0].clone())));
+        let before = left.buffer_bytes();
+        left.detach();
+        assert!(left.buffer_bytes() < before);
+        let rest: Vec<Record> = left.collect::<Result<_, _>>().unwrap();
+        assert_eq!(rest, all[1..]);
+        assert!(!bytes.as_ptr_range().contains(&rest[0].value.as_ref().unwrap().as_ptr()));
     }
 
     #[test]
