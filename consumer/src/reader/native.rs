@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coinduit_common::kafka::{
     aborted::{Filter, Isolation},
-    connection::{Connection, Limits},
+    connection::Connection,
     error::KafkaError,
     fetch::{self, Fetch, Log, Position},
     list_offsets::{self, End, EndOf},
@@ -22,7 +22,6 @@ use coinduit_common::kafka::{
     settings::KafkaSettings,
 };
 use kafka_protocol::ResponseError as Code;
-use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::{Bounds, Fetched, OpenReader, PartitionReader, ReadError, Record};
@@ -61,7 +60,7 @@ struct NativeReader {
     readers: NativeReaders,
     partition: i32,
     /// The connection to the partition's leader, and its epoch.
-    leader: Option<(Connection<TcpStream>, i32)>,
+    leader: Option<(Connection, i32)>,
 }
 
 /// Nobody can be asked.
@@ -90,18 +89,19 @@ impl NativeReader {
     }
 
     /// A connection to the leader, the kept one or a new one, and the leader's epoch.
-    async fn leader(&mut self) -> Result<(Connection<TcpStream>, i32), NoLeader> {
+    async fn leader(&mut self) -> Result<(Connection, i32), NoLeader> {
         if let Some(kept) = self.leader.take().filter(|(connection, _)| connection.is_usable()) {
             return Ok(kept);
         }
-        let KafkaSettings { bootstrap, topic, client_id } = &self.readers.settings;
-        let mut any = Connection::to_any(bootstrap, client_id, Limits::default()).await?;
+        let KafkaSettings { bootstrap, topic, .. } = &self.readers.settings;
+        let dialer = self.readers.settings.dialer();
+        let mut any = dialer.to_any(bootstrap).await?;
         let leaders = metadata::leaders(&mut any, topic).await?;
         let leader =
             leaders.and_then(|mut leaders| leaders.remove(&self.partition)).ok_or(NoLeader::Missing)?;
         let leader = leader.ok_or(NoLeader::Nobody)?;
         debug!(partition = self.partition, broker = leader.node, epoch = leader.epoch, "leader found");
-        let connection = Connection::to(&leader.address, client_id, Limits::default()).await?;
+        let connection = dialer.to(&leader.address).await?;
         Ok((connection, leader.epoch))
     }
 
