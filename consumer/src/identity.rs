@@ -10,13 +10,13 @@ use async_trait::async_trait;
 use coinduit_common::{
     clock::Clock,
     kafka::{
-        connection::{Connection, Limits},
+        connection::Connection,
         error::KafkaError,
         metadata::{self, Topic, printed_id},
         settings::KafkaSettings,
     },
 };
-use tokio::{net::TcpStream, sync::Mutex};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 /// The topic was not shown to be the same.
@@ -75,7 +75,7 @@ pub struct Identity {
 
 #[derive(Debug, Default)]
 struct State {
-    connection: Option<Connection<TcpStream>>,
+    connection: Option<Connection>,
     known: Option<Uuid>,
     /// When the question was asked that the last good answer is about.
     confirmed: Option<Duration>,
@@ -89,7 +89,7 @@ impl Identity {
     }
 
     async fn ask(&self, state: &mut State) -> Result<Topic, IdentityError> {
-        let KafkaSettings { bootstrap, topic, client_id } = &self.settings;
+        let KafkaSettings { bootstrap, topic, .. } = &self.settings;
         let asked = self.clock.since_boot();
         let answer = async {
             if let Some(mut kept) = state.connection.take() {
@@ -100,7 +100,7 @@ impl Identity {
                     return answer;
                 }
             }
-            let mut fresh = Connection::to_any(bootstrap, client_id, Limits::default()).await?;
+            let mut fresh = self.settings.dialer().to_any(bootstrap).await?;
             let answer = metadata::topic(&mut fresh, topic).await;
             state.connection = Some(fresh).filter(Connection::is_usable);
             answer

@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use coinduit_common::{
     kafka::{
-        connection::{Connection, Limits},
         error::KafkaError,
         metadata::{self, Topic},
+        rskafka::client_builder,
         settings::KafkaSettings,
     },
     report::Chain,
@@ -19,7 +19,7 @@ use futures::future::join_all;
 use rskafka::{
     BackoffConfig,
     client::{
-        Client, ClientBuilder,
+        Client,
         error::{Error, ProtocolError},
         partition::{Compression, UnknownTopicHandling},
     },
@@ -163,9 +163,7 @@ impl Publisher {
             base: 2.0,
             deadline: Some(deadline - Instant::now()),
         };
-        let addresses = kafka.bootstrap.addresses().iter().map(ToString::to_string).collect();
-        let client =
-            ClientBuilder::new(addresses).client_id(kafka.client_id.as_str()).backoff_config(backoff).build();
+        let client = client_builder(kafka).backoff_config(backoff).build();
         let client = timeout_at(deadline, client).await.map_err(|_| late("accept a client"))?;
         let client =
             client.map_err(|source| PublishError::Client { bootstrap: bootstrap.clone(), source })?;
@@ -262,19 +260,17 @@ impl Publisher {
 }
 
 async fn find(kafka: &KafkaSettings, deadline: Instant) -> Result<Option<Topic>, PublishError> {
-    let limits = Limits::default();
-    let found =
-        retry(POLICY, "find the topic", Some(deadline), async |_| match look_up(kafka, limits).await {
-            Ok(found) => Attempt::Done(found),
-            Err(error) if error.is_retryable() => Attempt::Again { error, after: None },
-            Err(error) => Attempt::Final(error),
-        });
+    let found = retry(POLICY, "find the topic", Some(deadline), async |_| match look_up(kafka).await {
+        Ok(found) => Attempt::Done(found),
+        Err(error) if error.is_retryable() => Attempt::Again { error, after: None },
+        Err(error) => Attempt::Final(error),
+    });
     let found = timeout_at(deadline, found).await.map_err(|_| late(kafka, "answer"))?;
     found.map_err(|source| PublishError::Kafka { topic: kafka.topic.clone(), source })
 }
 
-async fn look_up(kafka: &KafkaSettings, limits: Limits) -> Result<Option<Topic>, KafkaError> {
-    let mut connection = Connection::to_any(&kafka.bootstrap, &kafka.client_id, limits).await?;
+async fn look_up(kafka: &KafkaSettings) -> Result<Option<Topic>, KafkaError> {
+    let mut connection = kafka.dialer().to_any(&kafka.bootstrap).await?;
     metadata::topic(&mut connection, &kafka.topic).await
 }
 

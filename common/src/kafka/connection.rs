@@ -1,4 +1,4 @@
-//! One connection to one broker: dial, agree on versions, ask and be answered, each within a time limit.
+//! One connection to one broker: agree on versions, ask and be answered, each within a time limit.
 //!
 //! Requests go one at a time: a connection that failed in the middle of an answer can't be used again, and
 //! [`Connection::call`] says so by taking itself out of service.
@@ -13,16 +13,10 @@ use kafka_protocol::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
     time::timeout,
 };
 
-use super::{
-    api::Api,
-    bootstrap::{Address, Bootstrap},
-    error::KafkaError,
-    shape,
-};
+use super::{api::Api, error::KafkaError, shape, stream::Stream};
 
 /// No answer that we ask for is larger. A TLS alert or an HTTP answer read as a length is.
 const MOST_RESPONSE_BYTES: usize = 64 << 20;
@@ -42,9 +36,10 @@ impl Default for Limits {
     }
 }
 
-/// A connection with the versions that its broker speaks. `S` is a TCP stream, or what a test brings.
+/// A connection with the versions that its broker speaks. `S` is what a [`Dialer`](super::dialer::Dialer) makes, or
+/// what a test brings.
 #[derive(Debug)]
-pub struct Connection<S> {
+pub struct Connection<S = Stream> {
     stream: S,
     address: String,
     client_id: StrBytes,
@@ -52,44 +47,6 @@ pub struct Connection<S> {
     correlation_id: i32,
     versions: BTreeMap<i16, RangeInclusive<i16>>,
     usable: bool,
-}
-
-impl Connection<TcpStream> {
-    /// Connects to the first of the addresses that answers.
-    ///
-    /// # Errors
-    /// [`KafkaError::Unreachable`] with the failure of the last address.
-    pub async fn to_any(bootstrap: &Bootstrap, client_id: &str, limits: Limits) -> Result<Self, KafkaError> {
-        let mut last = None;
-        for address in bootstrap.addresses() {
-            match Self::to(address, client_id, limits).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = Some(error),
-            }
-        }
-        let source = Box::new(last.expect("a bootstrap has an address"));
-        Err(KafkaError::Unreachable { bootstrap: bootstrap.to_string(), source })
-    }
-
-    /// Connects to `address`.
-    ///
-    /// # Errors
-    /// [`KafkaError::Connect`], [`KafkaError::TimedOut`], and all of [`Connection::over`].
-    pub async fn to(address: &Address, client_id: &str, limits: Limits) -> Result<Self, KafkaError> {
-        let name = address.to_string();
-        let dial = async {
-            let stream = TcpStream::connect((address.host(), address.port())).await?;
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        };
-        match timeout(limits.connect, dial).await {
-            Ok(Ok(stream)) => Connection::over(stream, name, client_id, limits).await,
-            Ok(Err(source)) => Err(KafkaError::Connect { address: name, source }),
-            Err(_) => {
-                Err(KafkaError::TimedOut { address: name, request: "a TCP connect", limit: limits.connect })
-            }
-        }
-    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {

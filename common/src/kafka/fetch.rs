@@ -304,25 +304,20 @@ mod tests {
 
     #[test]
     fn one_partitions_refusal_is_not_the_others() {
-        for version in FetchRequest::TRIED {
-            let found = answer(response(6), &two()).unwrap();
-            let error = found[0].log.as_ref().unwrap_err();
-            assert_eq!(error.code(), Some(ResponseError::NotLeaderOrFollower));
-            assert!(error.to_string().ends_with("to Fetch about t/1"), "{error}");
-            assert_eq!(found[0].leader, Some((2, 9)));
-            let log = Log {
-                records: Bytes::from_static(b"batches"),
-                high_watermark: 50,
-                last_stable_offset: 48,
-                log_start_offset: 2,
-                aborted: vec![AbortedTransaction { producer_id: 7, first_offset: 3 }],
-                preferred_replica: None,
-            };
-            assert_eq!(
-                (found[1].partition, found[1].log.as_ref().unwrap(), found[1].leader),
-                (0, &log, None)
-            );
-        }
+        let found = answer(response(6), &two()).unwrap();
+        let error = found[0].log.as_ref().unwrap_err();
+        assert_eq!(error.code(), Some(ResponseError::NotLeaderOrFollower));
+        assert!(error.to_string().ends_with("to Fetch about t/1"), "{error}");
+        assert_eq!(found[0].leader, Some((2, 9)));
+        let log = Log {
+            records: Bytes::from_static(b"batches"),
+            high_watermark: 50,
+            last_stable_offset: 48,
+            log_start_offset: 2,
+            aborted: vec![AbortedTransaction { producer_id: 7, first_offset: 3 }],
+            preferred_replica: None,
+        };
+        assert_eq!((found[1].partition, found[1].log.as_ref().unwrap(), found[1].leader), (0, &log, None));
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! The Kafka settings that producer and consumer share.
 
-use super::bootstrap::{Bootstrap, topic_name};
+use super::{
+    bootstrap::{Bootstrap, topic_name},
+    dialer::Dialer,
+    security::Security,
+};
 use crate::config::{Faults, given};
 
 /// What the operator wrote.
@@ -25,7 +29,7 @@ pub struct KafkaArgs {
 }
 
 /// What the programs may rely on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct KafkaSettings {
     /// Where to begin.
     pub bootstrap: Bootstrap,
@@ -33,6 +37,16 @@ pub struct KafkaSettings {
     pub topic: String,
     /// The client's name.
     pub client_id: String,
+    /// How connections are protected.
+    pub security: Security,
+}
+
+impl KafkaSettings {
+    /// Opens connections to the cluster's brokers.
+    #[must_use]
+    pub fn dialer(&self) -> Dialer {
+        Dialer::new(&self.client_id, self.security.clone())
+    }
 }
 
 impl KafkaArgs {
@@ -69,6 +83,7 @@ impl KafkaArgs {
             bootstrap,
             topic,
             client_id: given(self.kafka_client_id.as_deref()).unwrap_or(client_id).to_owned(),
+            security: Security::default(),
         }
     }
 }

@@ -7,7 +7,6 @@ use coinduit_common::{
     clock::Clock,
     kafka::{
         aborted::Isolation,
-        connection::{Connection, Limits},
         error::KafkaError,
         group::{Committed, committed, find_coordinator},
         metadata::Topic,
@@ -71,10 +70,11 @@ impl Kafka {
     }
 
     async fn ask_coordinator(&self, partitions: &[i32]) -> Result<Vec<Committed>, KafkaError> {
-        let KafkaSettings { bootstrap, client_id, topic } = &self.settings;
-        let mut any = Connection::to_any(bootstrap, client_id, Limits::default()).await?;
+        let KafkaSettings { bootstrap, topic, .. } = &self.settings;
+        let dialer = self.settings.dialer();
+        let mut any = dialer.to_any(bootstrap).await?;
         let coordinator = find_coordinator::find(&mut any, &self.group).await?;
-        let mut connection = Connection::to(&coordinator.address, client_id, Limits::default()).await?;
+        let mut connection = dialer.to(&coordinator.address).await?;
         committed::committed(&mut connection, &self.group, topic, partitions).await
     }
 }

@@ -18,7 +18,7 @@ use coinduit_common::kafka::{
     metadata,
     settings::KafkaSettings,
 };
-use tokio::{net::TcpStream, sync::Mutex};
+use tokio::sync::Mutex;
 
 /// What a member asks of its group's coordinator; the cluster, or what a test puts in its place. Every call ends
 /// within a time limit of its own.
@@ -66,7 +66,7 @@ pub struct KafkaCoordinator {
 #[derive(Debug)]
 struct Line {
     limits: Limits,
-    kept: Mutex<Option<(Address, Connection<TcpStream>)>>,
+    kept: Mutex<Option<(Address, Connection)>>,
 }
 
 impl Line {
@@ -99,7 +99,7 @@ impl KafkaCoordinator {
     async fn on<T>(
         &self,
         line: &Line,
-        call: impl AsyncFnOnce(&mut Connection<TcpStream>) -> Result<T, KafkaError>,
+        call: impl AsyncFnOnce(&mut Connection) -> Result<T, KafkaError>,
     ) -> Result<T, KafkaError> {
         let address = self.address.lock().await.clone();
         let Some(address) = address else {
@@ -110,15 +110,15 @@ impl KafkaCoordinator {
         let usable = kept.take().filter(|(to, connection)| *to == address && connection.is_usable());
         let mut connection = match usable {
             Some((_, connection)) => connection,
-            None => Connection::to(&address, &self.settings.client_id, line.limits).await?,
+            None => self.settings.dialer().within(line.limits).to(&address).await?,
         };
         let answer = call(&mut connection).await;
         *kept = Some((address, connection)).filter(|(_, connection)| connection.is_usable());
         answer
     }
 
-    async fn anywhere(&self) -> Result<Connection<TcpStream>, KafkaError> {
-        Connection::to_any(&self.settings.bootstrap, &self.settings.client_id, Limits::default()).await
+    async fn anywhere(&self) -> Result<Connection, KafkaError> {
+        self.settings.dialer().to_any(&self.settings.bootstrap).await
     }
 }
 

@@ -9,11 +9,14 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use coinduit_common::{clock::Clock, kafka::settings::KafkaSettings};
+use coinduit_common::{
+    clock::Clock,
+    kafka::{rskafka::client_builder, settings::KafkaSettings},
+};
 use rskafka::{
     BackoffConfig,
     client::{
-        Client, ClientBuilder,
+        Client,
         error::{Error, ProtocolError, RequestError},
         partition::{OffsetAt, PartitionClient, UnknownTopicHandling},
     },
@@ -67,14 +70,7 @@ impl Readers {
             base: 2.0,
             deadline: Some(CALL_LIMIT),
         };
-        let addresses = self.settings.bootstrap.addresses().iter().map(ToString::to_string).collect();
-        let client = Arc::new(
-            ClientBuilder::new(addresses)
-                .client_id(self.settings.client_id.as_str())
-                .backoff_config(backoff)
-                .build()
-                .await?,
-        );
+        let client = Arc::new(client_builder(&self.settings).backoff_config(backoff).build().await?);
         *shared = Some(Arc::clone(&client));
         Ok(client)
     }

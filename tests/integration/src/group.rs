@@ -2,10 +2,11 @@
 
 use coinduit_common::kafka::{
     bootstrap::Bootstrap,
-    connection::{Connection, Limits},
+    connection::Connection,
+    dialer::Dialer,
     group::{Committed, Coordinator, Identity, Offset, commit, committed, find_coordinator},
+    security::Security,
 };
-use tokio::net::TcpStream;
 
 use crate::kafka::Kafka;
 use crate::wait::until;
@@ -34,8 +35,7 @@ impl Group {
     pub async fn coordinator(&self) -> Coordinator {
         let mut found = None;
         until("the group has a coordinator", async || {
-            let Ok(mut any) = Connection::to_any(&self.bootstrap, "coinduit-test", Limits::default()).await
-            else {
+            let Ok(mut any) = dialer().to_any(&self.bootstrap).await else {
                 return false;
             };
             found = find_coordinator::find(&mut any, &self.name).await.ok();
@@ -45,9 +45,9 @@ impl Group {
         found.expect("it has been found")
     }
 
-    async fn connect(&self) -> Option<Connection<TcpStream>> {
+    async fn connect(&self) -> Option<Connection> {
         let coordinator = self.coordinator().await;
-        Connection::to(&coordinator.address, "coinduit-test", Limits::default()).await.ok()
+        dialer().to(&coordinator.address).await.ok()
     }
 
     /// What it has committed for the first `partitions` partitions of `topic`.
@@ -86,4 +86,8 @@ impl Group {
         })
         .await;
     }
+}
+
+fn dialer() -> Dialer {
+    Dialer::new("coinduit-test", Security::default())
 }

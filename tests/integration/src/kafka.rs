@@ -10,8 +10,9 @@ use chrono::{DateTime, Utc};
 use coinduit_common::clock::Clock;
 use coinduit_common::kafka::{
     bootstrap::Bootstrap,
-    connection::{Connection, Limits},
+    dialer::Dialer,
     metadata::{self, Topic},
+    security::Security,
 };
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::{CreatePartitionsRequest, RequestHeader, ResponseHeader, TopicName};
@@ -137,8 +138,8 @@ impl Kafka {
     /// When there is none.
     pub async fn describe(&self, topic: &str) -> Topic {
         let bootstrap = Bootstrap::parse(&self.bootstrap).expect("rskafka has read these addresses too");
-        let connection = Connection::to_any(&bootstrap, "coinduit-test", Limits::default());
-        let mut connection = connection.await.expect("connect to Kafka");
+        let dialer = Dialer::new("coinduit-test", Security::default());
+        let mut connection = dialer.to_any(&bootstrap).await.expect("connect to Kafka");
         let answer = metadata::topic(&mut connection, topic).await.expect("describe a topic");
         answer.unwrap_or_else(|| panic!("there is no topic {topic}"))
     }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use coinduit_common::kafka::api::Api;
 use coinduit_common::kafka::bootstrap::{Address, Bootstrap};
-use coinduit_common::kafka::connection::{Connection, Limits};
+use coinduit_common::kafka::connection::Connection;
+use coinduit_common::kafka::dialer::Dialer;
 use coinduit_common::kafka::group::{
     Committed, Identity, Join, JoinAnswer, Joined, Offset, Sync, commit, committed, find_coordinator,
     heartbeat, join, leave, sync,
 };
 use coinduit_common::kafka::metadata;
+use coinduit_common::kafka::security::Security;
 use coinduit_consumer::group::assignor::{self, Member};
 use coinduit_consumer::group::subscription::{Subscription, decode_assignment, encode_assignment};
 use coinduit_integration::kafka::Kafka;
@@ -20,14 +22,13 @@ use kafka_protocol::messages::{
     FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest,
     OffsetFetchRequest, SyncGroupRequest,
 };
-use tokio::net::TcpStream;
 
-async fn connect(address: &Address) -> Connection<TcpStream> {
-    Connection::to(address, "coinduit-test", Limits::default()).await.expect("connect to a broker")
+async fn connect(address: &Address) -> Connection {
+    Dialer::new("coinduit-test", Security::default()).to(address).await.expect("connect to a broker")
 }
 
 /// A connection to the broker that keeps `group`. A new cluster's first group has none for a while.
-async fn coordinator(kafka: &Kafka, group: &str) -> Connection<TcpStream> {
+async fn coordinator(kafka: &Kafka, group: &str) -> Connection {
     let bootstrap = Bootstrap::parse(kafka.bootstrap()).expect("these addresses have been used");
     let mut connection = connect(&bootstrap.addresses()[0]).await;
     let mut found = None;
@@ -42,13 +43,13 @@ async fn coordinator(kafka: &Kafka, group: &str) -> Connection<TcpStream> {
     connect(&found.expect("it has been found").address).await
 }
 
-fn assert_highest<R: Api>(connection: &Connection<TcpStream>) {
+fn assert_highest<R: Api>(connection: &Connection) {
     let version = connection.version_of::<R>().expect("a version in common");
     assert_eq!(version, *R::TRIED.end(), "{}", R::NAME);
 }
 
 /// Joins as often as it takes: the coordinator may still be loading, and gives a new member its id first.
-async fn joined(connection: &mut Connection<TcpStream>, mut wish: Join) -> Joined {
+async fn joined(connection: &mut Connection, mut wish: Join) -> Joined {
     let mut answered = None;
     until("the group has a generation", async || {
         match join::join(connection, &wish).await {

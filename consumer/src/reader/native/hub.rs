@@ -20,7 +20,7 @@ use coinduit_common::{
     kafka::{
         aborted::Isolation,
         bootstrap::Address,
-        connection::{Connection, Limits},
+        connection::Connection,
         error::KafkaError,
         fetch::{self, Diverged, Fetch, Log, Position},
         list_offsets::{self, End, EndOf},
@@ -28,10 +28,7 @@ use coinduit_common::{
         settings::KafkaSettings,
     },
 };
-use tokio::{
-    net::TcpStream,
-    sync::{mpsc, oneshot},
-};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     super::Bounds,
@@ -104,7 +101,7 @@ struct Broker {
     behind: mpsc::Sender<Asked>,
     at_end: mpsc::Sender<Asked>,
     /// For everything that is no fetch.
-    aside: tokio::sync::Mutex<Option<Connection<TcpStream>>>,
+    aside: tokio::sync::Mutex<Option<Connection>>,
 }
 
 impl Hub {
@@ -189,8 +186,8 @@ impl Hub {
     }
 }
 
-async fn dial(settings: &KafkaSettings, address: &Address) -> Result<Connection<TcpStream>, Arc<KafkaError>> {
-    Connection::to(address, &settings.client_id, Limits::default()).await.map_err(Arc::new)
+async fn dial(settings: &KafkaSettings, address: &Address) -> Result<Connection, Arc<KafkaError>> {
+    settings.dialer().to(address).await.map_err(Arc::new)
 }
 
 /// One connection to one broker, and who waits for it. Ends when nobody can ask any more.
@@ -199,7 +196,7 @@ struct Line {
     isolation: Isolation,
     address: Address,
     wait: Duration,
-    connection: Option<Connection<TcpStream>>,
+    connection: Option<Connection>,
 }
 
 impl Line {

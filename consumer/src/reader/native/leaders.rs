@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use coinduit_common::{
     clock::Clock,
     kafka::{
-        connection::{Connection, Limits},
         error::KafkaError,
         metadata::{self, Leader},
         settings::KafkaSettings,
@@ -64,10 +63,10 @@ impl Leaders {
     }
 
     async fn ask(&self, state: &mut State) -> Result<(), Arc<KafkaError>> {
-        let KafkaSettings { bootstrap, topic, client_id } = &self.settings;
+        let KafkaSettings { bootstrap, topic, .. } = &self.settings;
         let asked = self.clock.since_boot();
         let answer = async {
-            let mut any = Connection::to_any(bootstrap, client_id, Limits::default()).await?;
+            let mut any = self.settings.dialer().to_any(bootstrap).await?;
             metadata::leaders(&mut any, topic).await
         };
         match answer.await {
