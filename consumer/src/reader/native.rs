@@ -101,22 +101,9 @@ impl NativeReader {
         let answer =
             self.hub.fetch(self.partition, offset, last_epoch, max_bytes, is_behind, self.lost_at).await;
         match answer {
-            Ok(Reply { log, answer_bytes }) => {
-                room.takes(log.records.len());
-                let seen = match self.hub.isolation() {
-                    Isolation::ReadCommitted if log.last_stable_offset >= 0 => log.last_stable_offset,
-                    _ => log.high_watermark,
-                };
-                Ok(Left {
-                    batches: Batches::new(log.records),
-                    answer_bytes,
-                    filter: Filter::new(log.aborted),
-                    open: None,
-                    next: offset,
-                    high_watermark: seen,
-                    log_append_time: false,
-                    leader_epoch: None,
-                })
+            Ok(reply) => {
+                room.takes(reply.log.records.len());
+                Ok(Left::new(reply, offset, self.hub.isolation()))
             }
             Err(error) if error.code() == Some(Code::OffsetOutOfRange) => {
                 Err(ReadError::OutOfRange { offset })
@@ -193,6 +180,25 @@ struct Open {
 }
 
 impl Left {
+    /// The whole answer to a fetch from `offset`.
+    fn new(reply: Reply, offset: i64, isolation: Isolation) -> Self {
+        let Reply { log, answer_bytes } = reply;
+        let high_watermark = match isolation {
+            Isolation::ReadCommitted if log.last_stable_offset >= 0 => log.last_stable_offset,
+            _ => log.high_watermark,
+        };
+        Self {
+            batches: Batches::new(log.records),
+            answer_bytes,
+            filter: Filter::new(log.aborted),
+            open: None,
+            next: offset,
+            high_watermark,
+            log_append_time: false,
+            leader_epoch: None,
+        }
+    }
+
     /// The next records, and whether nothing is left. A bad batch is the end of the answer; it is an error when
     /// nothing comes before it.
     async fn slice(&mut self, room: &Reservation) -> Result<(Fetched, bool), Unreadable> {
@@ -315,4 +321,149 @@ fn make(
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use bytes::{Bytes, BytesMut};
+    use coinduit_common::kafka::fetch::Log;
+    use flate2::write::GzEncoder;
+    use kafka_protocol::records::{
+        Compression, Record as Written, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+    };
+
+    use super::*;
+    use crate::budget::Budget;
+
+    /// A batch of `count` records of `size` bytes from offset `from` on, as the leader of epoch 4 keeps it.
+    fn batch(from: i64, count: i64, size: usize, compression: Compression) -> Bytes {
+        let value = Bytes::from(vec![b'x'; size]);
+        let records: Vec<Written> = (from..from + count)
+            .map(|offset| Written {
+                transactional: false,
+                control: false,
+                delete_horizon: false,
+                partition_leader_epoch: 4,
+                producer_id: -1,
+                producer_epoch: -1,
+                timestamp_type: TimestampType::Creation,
+                offset,
+                sequence: -1,
+                timestamp: 0,
+                key: None,
+                value: Some(value.clone()),
+                headers: Default::default(),
+            })
+            .collect();
+        let mut bytes = BytesMut::new();
+        let options = RecordEncodeOptions { version: 2, compression };
+        let gzip = |plain: &mut BytesMut, out: &mut BytesMut, _| {
+            let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            gzip.write_all(plain)?;
+            out.extend_from_slice(&gzip.finish()?);
+            Ok(())
+        };
+        match compression {
+            Compression::None => RecordBatchEncoder::encode(&mut bytes, &records, &options),
+            _ => {
+                RecordBatchEncoder::encode_with_custom_compression(&mut bytes, &records, &options, Some(gzip))
+            }
+        }
+        .unwrap();
+        bytes.freeze()
+    }
+
+    /// The answer to a fetch from `offset`, as large as four times its part for this partition.
+    fn left(offset: i64, batches: &[Bytes]) -> Left {
+        let records = Bytes::from(batches.concat());
+        let log = Log {
+            high_watermark: 1_000_000,
+            last_stable_offset: -1,
+            log_start_offset: 0,
+            aborted: Vec::new(),
+            preferred_replica: None,
+            records,
+        };
+        Left::new(Reply { answer_bytes: 4 * log.records.len(), log }, offset, Isolation::ReadUncommitted)
+    }
+
+    async fn room() -> Reservation {
+        Budget::new(64 << 20).share().reserve(1).await
+    }
+
+    fn offsets(fetched: &Fetched) -> Vec<i64> {
+        fetched.records.iter().map(|record| record.offset).collect()
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_becomes_large_is_handed_out_in_slices() {
+        let room = room().await;
+        let mut left =
+            left(3, &[batch(0, 500, 10_000, Compression::Gzip), batch(500, 1, 1, Compression::None)]);
+        let mut seen = Vec::new();
+        let mut slices = 0;
+        loop {
+            let (fetched, at_end) = left.slice(&room).await.unwrap();
+            seen.extend(offsets(&fetched));
+            slices += 1;
+            assert_eq!(fetched.next, seen.last().unwrap() + 1);
+            assert!(fetched.records.iter().map(Record::held_bytes).sum::<usize>() < SLICE_BYTES + 20_000);
+            if at_end {
+                break;
+            }
+            assert!(left.held_bytes() > 4_000_000, "the buffer that it was decompressed into is counted");
+        }
+        assert_eq!(seen, (3..=500).collect::<Vec<_>>());
+        assert!(slices >= 5, "{slices}");
+    }
+
+    #[tokio::test]
+    async fn what_is_left_of_a_part_does_not_keep_the_whole_answer() {
+        let room = room().await;
+        let mut left = left(0, &[batch(0, 150, 10_000, Compression::None)]);
+        let (fetched, at_end) = left.slice(&room).await.unwrap();
+        assert!(!at_end && fetched.records.len() < 150);
+        assert!(left.held_bytes() < 600_000, "{}", left.held_bytes());
+        let (rest, at_end) = left.slice(&room).await.unwrap();
+        assert_eq!((at_end, fetched.records.len() + rest.records.len()), (true, 150));
+    }
+
+    #[tokio::test]
+    async fn it_tells_the_leaders_epoch_and_the_buffers_that_live_on() {
+        let room = room().await;
+        let bytes = batch(0, 3, 10, Compression::None);
+        let (fetched, at_end) = left(0, std::slice::from_ref(&bytes)).slice(&room).await.unwrap();
+        assert_eq!((at_end, fetched.leader_epoch), (true, Some(4)));
+        assert_eq!((fetched.shared_bytes, fetched.next), (4 * bytes.len(), 3));
+    }
+
+    #[tokio::test]
+    async fn a_bad_batch_is_an_error_when_nothing_comes_before_it() {
+        let room = room().await;
+        let good = batch(0, 3, 10, Compression::None);
+        let mut bad = batch(3, 3, 10, Compression::None).to_vec();
+        *bad.last_mut().unwrap() ^= 1;
+        let (fetched, at_end) = left(0, &[good, bad.clone().into()]).slice(&room).await.unwrap();
+        assert_eq!((offsets(&fetched), fetched.next, at_end), (vec![0, 1, 2], 3, true));
+        let error = left(3, &[bad.into()]).slice(&room).await.unwrap_err();
+        assert!(matches!(error, Unreadable::Batch(BatchError::Checksum { .. })), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_first_batch_that_is_cut_off_is_an_error_and_a_later_one_is_left_to_the_next_fetch() {
+        let room = room().await;
+        let good = batch(0, 3, 10, Compression::None);
+        let cut = batch(3, 3, 10, Compression::None).slice(..70);
+        let (fetched, at_end) = left(0, &[good, cut.clone()]).slice(&room).await.unwrap();
+        assert_eq!((fetched.next, at_end), (3, true));
+        assert!(matches!(left(3, &[cut]).slice(&room).await, Err(Unreadable::CutOff { .. })));
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_records_goes_nowhere() {
+        let (fetched, at_end) = left(7, &[]).slice(&room().await).await.unwrap();
+        assert_eq!((fetched.next, fetched.records.len(), at_end), (7, 0, true));
+    }
 }
