@@ -15,6 +15,7 @@ use coinduit_common::object_key::Prefix;
 
 use crate::{
     batch::{Limits, OpenBatch, Sealed, Taken},
+    layout::Layout,
     ledger::{
         decide::Standing,
         metadata::{Closed, Skip, SkipReason},
@@ -37,6 +38,8 @@ pub struct Setting {
     pub partition: i32,
     /// The prefix of all keys.
     pub prefix: Arc<Prefix>,
+    /// How objects are laid out.
+    pub layout: Layout,
     /// When an object is closed.
     pub limits: Limits,
     /// Whether lines get members from headers and coordinates.
@@ -137,6 +140,7 @@ impl Progress {
     #[must_use]
     pub fn new(setting: Setting, resume: Resume, end: Option<i64>, now: Duration) -> Self {
         let Resume { tail, position, skipped, quarantined, .. } = resume;
+        let open = OpenBatch::new(setting.layout, tail, tail, quarantined);
         let mut progress = Self {
             setting,
             tail,
@@ -145,7 +149,7 @@ impl Progress {
             skips: skipped.into(),
             pending: VecDeque::new(),
             pending_bytes: 0,
-            open: OpenBatch::new(tail, tail, quarantined),
+            open,
             quarantine: Vec::new(),
             under_way: None,
             closing: None,
@@ -311,7 +315,7 @@ impl Progress {
 
     /// Moves pending records into the open batch, as far as it takes them.
     fn take(&mut self, now: Duration) {
-        let Setting { topic, partition, prefix, limits, enrich, .. } = &self.setting;
+        let Setting { topic, partition, prefix, .. } = &self.setting;
         while let Some(skip) = self.skips.front() {
             if !self.open.skip(*skip) {
                 return;
@@ -322,7 +326,7 @@ impl Progress {
             if self.quarantine.len() >= MOST_QUARANTINED {
                 return;
             }
-            match self.open.take(limits, topic, *partition, *enrich, record, now) {
+            match self.open.take(&self.setting, record, now) {
                 Taken::Full => return,
                 Taken::Line => {}
                 Taken::Quarantine(reason) => {
@@ -342,14 +346,15 @@ impl Progress {
         let pressed = (pressed && self.open.records() > 0).then_some(Closed::Budget);
         let why = self.open.due(&self.setting.limits, now).or(closing).or(pressed)?;
         self.batches += 1;
-        let full = std::mem::replace(&mut self.open, OpenBatch::new(0, 0, 0));
+        let next = self.new_batch(0);
+        let full = std::mem::replace(&mut self.open, next);
         let sealed = full.seal(format!("{}/{}", self.setting.writer, self.batches), why, self.fetched_at);
         let to = sealed.metadata.to_offset;
         debug_assert!(
             self.pending.front().is_none_or(|next| to <= next.offset),
             "a batch ends before what is pending"
         );
-        self.open = OpenBatch::new(to, to, 0);
+        self.open = self.new_batch(to);
         self.take(now);
         Some(sealed)
     }
@@ -365,11 +370,15 @@ impl Progress {
         self.pending_bytes = 0;
         self.quarantine.clear();
         self.skips.clear();
-        self.open = OpenBatch::new(tail, tail, 0);
+        self.open = self.new_batch(tail);
         if self.closing == Some(Closed::End) {
             self.closing = None;
         }
         self.close_at_end();
+    }
+
+    fn new_batch(&self, tail: i64) -> OpenBatch {
+        OpenBatch::new(self.setting.layout, tail, tail, 0)
     }
 
     fn close_at_end(&mut self) {
@@ -397,6 +406,7 @@ mod tests {
             topic: "t".into(),
             partition: 0,
             prefix: Arc::default(),
+            layout: Layout::default(),
             limits: Limits { records, bytes: 1 << 20, age: AGE },
             enrich: false,
             writer: "p".into(),
