@@ -60,6 +60,9 @@ pub enum NotALine {
     /// The answer of an API that refused, published as if it were data.
     #[error("the value is an API's error answer")]
     ApiError,
+    /// A line, but none that an object of its own can be named by.
+    #[error("the record can't be named ({0})")]
+    NoName(String),
 }
 
 impl NotALine {
@@ -73,6 +76,7 @@ impl NotALine {
             Self::NotJson(_) => "not-json",
             Self::NotAnObject => "not-an-object",
             Self::ApiError => "api-error",
+            Self::NoName(_) => "no-name",
         }
     }
 }
@@ -107,6 +111,48 @@ pub fn append(out: &mut Vec<u8>, value: Option<&[u8]>, origin: Option<Origin<'_>
     }
     out.push(b'\n');
     Ok(())
+}
+
+/// What a line is called, as far as it says so itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Member `code`, if it is text.
+    pub code: Option<String>,
+    /// Member `id`: text, or a number as it is written.
+    pub id: Option<String>,
+}
+
+/// Reads what a line that [`append`] has made is called. Of members that come twice, the last counts.
+#[must_use]
+pub fn named(line: &[u8]) -> Named {
+    struct NamedVisitor;
+    impl<'de> Visitor<'de> for NamedVisitor {
+        type Value = Named;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a JSON object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named, A::Error> {
+            let mut named = Named::default();
+            while let Some(name) = map.next_key::<Name>()? {
+                match name {
+                    Name::Code => named.code = string(map.next_value::<&RawValue>()?),
+                    Name::Id => {
+                        let value = map.next_value::<&RawValue>()?;
+                        let number = value.get().starts_with(|c: char| c == '-' || c.is_ascii_digit());
+                        named.id = if number { Some(value.get().to_owned()) } else { string(value) };
+                    }
+                    _ => drop(map.next_value::<IgnoredAny>()?),
+                }
+            }
+            Ok(named)
+        }
+    }
+    fn string(value: &RawValue) -> Option<String> {
+        serde_json::from_str(value.get()).ok()
+    }
+    serde_json::Deserializer::from_slice(line).deserialize_map(NamedVisitor).unwrap_or_default()
 }
 
 /// What one pass over an object tells about its top-level members.
@@ -196,7 +242,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
                     members.error_object = map.next_value::<&RawValue>()?.get().starts_with('{');
                     continue;
                 }
-                Name::Other => {}
+                Name::Code | Name::Other => {}
             }
             map.next_value::<IgnoredAny>()?;
         }
@@ -206,6 +252,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
 /// A member's name, with its escapes resolved: `"\u0069d"` is `id` too.
 enum Name {
+    Code,
     Id,
     Timestamp,
     Source,
@@ -230,6 +277,7 @@ impl<'de> Deserialize<'de> for Name {
 
             fn visit_bytes<E: serde::de::Error>(self, name: &[u8]) -> Result<Name, E> {
                 Ok(match name {
+                    b"code" => Name::Code,
                     b"id" => Name::Id,
                     b"timestamp" => Name::Timestamp,
                     b"source" => Name::Source,
@@ -345,6 +393,86 @@ mod tests {
         assert!(line(r#"{"\ud800":1}"#, Some(ORIGIN)).is_ok());
     }
 
+    #[test]
+    fn depth_is_no_danger() {
+        for depth in [128, 10_000, 1_000_000] {
+            let arrays = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+            let objects = format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+            assert_eq!(line(&arrays, Some(ORIGIN)).unwrap_err(), NotALine::NotAnObject);
+            for name in ["a", "id", "error", "code"] {
+                let value = format!("{{\"{name}\":{arrays},\"b\":{objects}}}");
+                assert!(line(&value, Some(ORIGIN)).unwrap().starts_with(&value[..value.len() - 1]));
+            }
+            assert_eq!(named(format!("{{\"code\":{arrays},\"id\":{objects}}}").as_bytes()), Named::default());
+            let unclosed = "{\"a\":[".repeat(depth);
+            assert_eq!(line(&unclosed, None).unwrap_err().reason(), "not-json");
+        }
+    }
+
+    #[test]
+    fn long_strings_are_lines_and_what_breaks_them_is_found() {
+        for bytes in [1 << 20, 100 << 20] {
+            let value = format!("{{\"a\":\"{}\"}}", "x".repeat(bytes));
+            let mut out = Vec::new();
+            append(&mut out, Some(value.as_bytes()), None).unwrap();
+            assert_eq!(out.len(), value.len() + 1);
+            let unclosed = &value.as_bytes()[..value.len() - 2];
+            assert_eq!(append(&mut Vec::new(), Some(unclosed), None).unwrap_err().reason(), "not-json");
+        }
+    }
+
+    #[test]
+    fn what_people_send_by_mistake_is_told_apart() {
+        let reason =
+            |value: &[u8]| append(&mut Vec::new(), Some(value), Some(ORIGIN)).map_err(|why| why.reason());
+        for not_json in [
+            &b"\0"[..],
+            b"{\"a\":\"\0\"}",
+            b"{\"a\":\"\t\"}",
+            b"{\"a\":1}\0",
+            b"{\"a\":1} {\"b\":2}",
+            b"{\"a\":1}\n{\"b\":2}\n",
+            b"{\"a\":-Infinity}",
+            b"{\"a\":+1}",
+            b"{\"a\":.5}",
+            b"{\"a\":0x10}",
+            b"{a:1}",
+            b"{\"a\":1} // comment",
+            b"{\"a\":\"\\u00zz\"}",
+            b"{\"a\":\"\\x41\"}",
+            b"{\"a\":True}",
+            b"<html></html>",
+            b" ",
+            "{\"a\":1\u{2028}}".as_bytes(),
+            "\u{a0}{}".as_bytes(),
+        ] {
+            assert_eq!(reason(not_json), Err("not-json"), "{}", String::from_utf8_lossy(not_json));
+        }
+        assert_eq!(reason(b"\xff\xfe{\0}\0"), Err("not-utf8"), "UTF-16 with its mark");
+        assert_eq!(reason(b"\xed\xa0\x80"), Err("not-utf8"), "a surrogate as bytes");
+        assert_eq!(reason(b" \xEF\xBB\xBF{}"), Err("not-json"), "a mark elsewhere");
+        assert_eq!(reason(br#"{"error":{}}"#), Err("api-error"));
+        assert_eq!(reason(br#" { "error" : { "code" : 401 } } "#), Err("api-error"));
+        assert_eq!(reason(br#"{"\u0065rror":{}}"#), Err("api-error"));
+        for fine in [
+            &br#"{"a":"\ud800"}"#[..],
+            br#"{"a":"\u0000","a":"\udc00\ud800"}"#,
+            br#"{"":{}}"#,
+            br#"{"error":{},"error":{}}"#,
+            br#"{"error":[]}"#,
+            br#"{"a":1e400,"b":-0,"c":0.0e-0}"#,
+            "{\"a\":\"\u{2028}\u{2029}\u{85}\u{feff}\"}".as_bytes(),
+        ] {
+            assert_eq!(reason(fine), Ok(()), "{}", String::from_utf8_lossy(fine));
+        }
+    }
+
+    #[test]
+    fn separators_that_are_no_line_breaks_of_json_lines_stay() {
+        let value = "{\"a\":\"\u{2028}\u{2029}\u{85}\"}";
+        assert_eq!(line(value, None).unwrap(), format!("{value}\n"));
+    }
+
     fn json() -> impl Strategy<Value = serde_json::Value> {
         let leaf = prop_oneof![
             Just(serde_json::Value::Null),
@@ -365,6 +493,38 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(value in prop::collection::vec(any::<u8>(), 0..200)) {
             drop(append(&mut Vec::new(), Some(&value), Some(ORIGIN)));
+        }
+
+        #[test]
+        fn what_is_no_line_depends_on_the_value_alone(
+            value in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..60),
+                "\\PC{0,40}".prop_map(String::into_bytes),
+                "[{}\\[\\]:,\"a\\\\u0 \n\t0-9.eE+-]{0,24}".prop_map(String::into_bytes),
+                "\\{(\"(a|id|error|code)\":(1|\"x\"|\\{\\}|\\[\\]|null|01|NaN),?){0,3}\\}[ \n]?".prop_map(String::into_bytes),
+            ],
+            offset: i64, partition: i32, timestamp_ms: i64,
+            header in prop::option::of(prop::collection::vec(any::<u8>(), 0..12)),
+        ) {
+            let header = header.as_deref();
+            let origin = Origin { topic: "t", partition, offset, timestamp_ms, id: header, fetched_at: header, source: header, currency: header };
+            let (mut plain, mut rich) = (Vec::new(), Vec::new());
+            let bare = append(&mut plain, Some(&value), None);
+            prop_assert_eq!(&bare, &append(&mut rich, Some(&value), Some(origin)));
+            if let Ok(tree) = serde_json::from_slice::<serde_json::Value>(&value) {
+                prop_assert!(bare.is_ok() || bare == Err(NotALine::ApiError) || !tree.is_object());
+            }
+            if bare.is_ok() {
+                for line in [plain, rich] {
+                    prop_assert!(line.ends_with(b"\n") && !line[..line.len() - 1].iter().any(|byte| matches!(byte, b'\n' | b'\r')));
+                    let again: &serde_json::value::RawValue = serde_json::from_slice(&line).unwrap();
+                    prop_assert_eq!(again.get().as_bytes()[0], b'{');
+                    let brace = value.iter().rposition(|byte| *byte == b'}').unwrap();
+                    let kept: Vec<u8> = value[..brace].iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect();
+                    prop_assert_eq!(&line[..brace], &kept[..]);
+                    drop(named(&line));
+                }
+            }
         }
 
         #[test]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! {prefix}{topic}/partition={partition}/{name:020}.jsonl     a data object; its name is the tail it continues from
+//! {prefix}{code}_{id}.json                                   a record, in the layout of one object each
 //! {prefix}{topic}/_coinduit.json                             whose objects these are
 //! {prefix}quarantine/{topic}/partition={partition}/{offset:020}.json   a record that can't be a line
 //! ```
@@ -100,6 +101,18 @@ pub fn partition_of(topic_folder: &str, key: &str) -> Option<i32> {
     let (number, _) = key.strip_prefix(topic_folder)?.strip_prefix("partition=")?.split_once('/')?;
     let partition: i32 = number.parse().ok()?;
     (partition >= 0 && partition.to_string() == number).then_some(partition)
+}
+
+/// The object of one record, in the layout of one object each. Neither part has a slash.
+#[must_use]
+pub fn record(prefix: &Prefix, code: &str, id: &str) -> String {
+    format!("{prefix}{code}_{id}.json")
+}
+
+/// The object of one record where [`record`] is taken by other bytes.
+#[must_use]
+pub fn record_again(prefix: &Prefix, code: &str, id: &str, partition: i32, offset: i64) -> String {
+    format!("{prefix}{code}_{id}_{partition}-{offset}.json")
 }
 
 /// Where a record goes that can't be a line.

@@ -41,10 +41,13 @@ use owner::{NoChain, Owner};
 use report::{PartitionReport, Report};
 use settings::AuditConfig;
 
-use crate::ledger::{
-    bucket::{Bucket, StoreError},
-    commit::LedgerId,
-    s3::S3Bucket,
+use crate::{
+    compression::Compression,
+    ledger::{
+        bucket::{Bucket, StoreError},
+        commit::LedgerId,
+        s3::S3Bucket,
+    },
 };
 
 /// For so long Kafka is waited for.
@@ -144,6 +147,17 @@ impl Audit<'_> {
         report.findings.extend(folder.strangers.iter().map(|key| {
             Finding::new(Kind::Stranger, &[key], format!("{key} is no object of the consumer's"))
         }));
+        if let Some(compression) = manifest.as_deref().and_then(owner::compression) {
+            let objects = folder.partitions.values().flat_map(|listed| &listed.objects);
+            let others = objects.filter(|(_, key)| Compression::of_key(key) != Some(compression));
+            report.findings.extend(others.map(|(_, key)| {
+                let said = compression.name();
+                let problem = format!(
+                    "{key} is not named as an object with COMPRESSION={said}, as _coinduit.json says"
+                );
+                Finding::new(Kind::Stranger, &[key], problem)
+            }));
+        }
         report.notes = std::mem::take(&mut told.notes);
         if !has_objects {
             report.notes.push(format!("there are no objects in {}", folder.path()));

@@ -9,12 +9,15 @@ use std::time::Duration;
 use coinduit_common::line::{self, NotALine, Origin};
 
 use crate::{
+    layout::Layout,
     ledger::{
         bucket::Body,
         metadata::{Closed, MOST_SKIPS, ObjectMetadata, Skip, Stored},
     },
     lines::Lines,
+    partition::progress::Setting,
     reader::Record,
+    record_layout::{self, Each, RecordObject},
 };
 
 /// When an object is closed.
@@ -44,7 +47,7 @@ pub enum Taken {
 pub struct OpenBatch {
     from: i64,
     to: i64,
-    lines: Lines,
+    content: Content,
     records: u64,
     quarantined: u64,
     quarantined_ahead: u64,
@@ -54,15 +57,60 @@ pub struct OpenBatch {
     full: Option<Closed>,
 }
 
+/// What a batch holds: the lines of one object, or an object for each record.
+#[derive(Debug)]
+enum Content {
+    Lines(Lines),
+    Each(Each),
+}
+
+impl Content {
+    fn new(layout: Layout) -> Self {
+        match layout {
+            Layout::Log(compression) => Self::Lines(Lines::new(compression)),
+            Layout::Record => Self::Each(Each::default()),
+        }
+    }
+
+    /// Appends `record`'s line unless that would make more than `most` bytes; returns whether it was kept.
+    fn append(&mut self, setting: &Setting, record: &Record, most: usize) -> Result<bool, NotALine> {
+        let Setting { topic, partition, prefix, enrich, .. } = setting;
+        let origin = enrich.then(|| origin(topic, *partition, record));
+        let value = record.value.as_deref();
+        let write = |out: &mut Vec<u8>| line::append(out, value, origin);
+        match self {
+            Self::Lines(lines) => lines.append(value.map_or(0, <[u8]>::len), most, write),
+            Self::Each(each) => {
+                each.append(&record_layout::place(prefix, topic, *partition), record, most, write)
+            }
+        }
+    }
+
+    /// How many bytes the lines have, uncompressed.
+    const fn len(&self) -> usize {
+        match self {
+            Self::Lines(lines) => lines.len(),
+            Self::Each(each) => each.len(),
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Lines(lines) => lines.held_bytes(),
+            Self::Each(each) => each.held_bytes(),
+        }
+    }
+}
+
 impl OpenBatch {
     /// An empty batch that continues from `tail`, and whose next offset is `to`; of what lies between, so many
     /// records were quarantined.
     #[must_use]
-    pub const fn new(tail: i64, to: i64, quarantined: u64) -> Self {
+    pub fn new(layout: Layout, tail: i64, to: i64, quarantined: u64) -> Self {
         Self {
             from: tail,
             to,
-            lines: Lines::new(),
+            content: Content::new(layout),
             records: 0,
             quarantined,
             quarantined_ahead: quarantined,
@@ -73,24 +121,15 @@ impl OpenBatch {
         }
     }
 
-    /// Takes `record`, fetched at `now`, as a line, with what `enrich` appends; or says why not.
-    pub fn take(
-        &mut self,
-        limits: &Limits,
-        topic: &str,
-        partition: i32,
-        enrich: bool,
-        record: &Record,
-        now: Duration,
-    ) -> Taken {
+    /// Takes `record`, fetched at `now`, as a line; or says why not.
+    pub fn take(&mut self, setting: &Setting, record: &Record, now: Duration) -> Taken {
         if self.full.is_some() {
             return Taken::Full;
         }
-        let origin = enrich.then(|| origin(topic, partition, record));
-        let value = record.value.as_deref();
+        let limits = &setting.limits;
         // A line that is longer than the limit by itself is an object of its own.
         let most = if self.records == 0 { usize::MAX } else { limits.bytes };
-        match self.lines.append(value.map_or(0, <[u8]>::len), most, |out| line::append(out, value, origin)) {
+        match self.content.append(setting, record, most) {
             Ok(true) => {}
             Ok(false) => {
                 self.full = Some(Closed::Bytes);
@@ -114,7 +153,7 @@ impl OpenBatch {
         self.records += 1;
         self.to = record.offset + 1;
         self.opened_at.get_or_insert(now);
-        if self.lines.len() >= limits.bytes {
+        if self.content.len() >= limits.bytes {
             self.full = Some(Closed::Bytes);
         } else if self.records >= limits.records {
             self.full = Some(Closed::Records);
@@ -190,7 +229,7 @@ impl OpenBatch {
     /// The bytes that it occupies.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.lines.held_bytes()
+        self.content.held_bytes()
     }
 
     /// Closes it: from here on the same bytes and bounds, whatever happens. `writer` names process and
@@ -207,12 +246,25 @@ impl OpenBatch {
             writer,
             closed,
         };
+        let line_bytes = self.content.len();
+        let (body, each, held_bytes) = match self.content {
+            Content::Lines(lines) => {
+                let (body, held_bytes) = lines.finish();
+                (body, Vec::new(), held_bytes)
+            }
+            Content::Each(each) => {
+                let held_bytes = each.held_bytes();
+                (Body::default(), each.into_objects(), held_bytes)
+            }
+        };
         Sealed {
             metadata,
             quarantined_ahead: self.quarantined_ahead,
-            held_bytes: self.lines.held_bytes(),
-            body: self.lines.into_body(),
+            body,
+            each,
+            line_bytes,
             fetched_at,
+            held_bytes,
         }
     }
 }
@@ -224,8 +276,12 @@ pub struct Sealed {
     pub metadata: ObjectMetadata,
     /// How many of its quarantined records come before its first line.
     pub quarantined_ahead: u64,
-    /// Its lines.
+    /// Its lines, compressed where objects are; empty where each record is an object.
     pub body: Body,
+    /// An object for each record, where that is the layout.
+    pub each: Vec<RecordObject>,
+    /// How many bytes the lines have, uncompressed.
+    pub line_bytes: usize,
     /// When its last record came: the topic's id must be confirmed later than this.
     pub fetched_at: Duration,
     /// The bytes that it occupies.
@@ -248,10 +304,12 @@ pub(crate) fn origin<'a>(topic: &'a str, partition: i32, record: &'a Record) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
 
     use super::*;
-    use crate::ledger::metadata::SkipReason;
+    use crate::{compression::Compression, ledger::metadata::SkipReason};
 
     const LIMITS: Limits = Limits { records: 3, bytes: 1000, age: Duration::from_secs(60) };
 
@@ -269,13 +327,25 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    fn setting() -> Setting {
+        Setting {
+            topic: "t".into(),
+            partition: 0,
+            prefix: Arc::default(),
+            layout: Layout::default(),
+            limits: LIMITS,
+            enrich: false,
+            writer: "w".into(),
+        }
+    }
+
     fn take(batch: &mut OpenBatch, record: &Record, now: Duration) -> Taken {
-        batch.take(&LIMITS, "t", 0, false, record, now)
+        batch.take(&setting(), record, now)
     }
 
     #[test]
     fn it_is_full_at_its_records() {
-        let mut batch = OpenBatch::new(5, 5, 0);
+        let mut batch = OpenBatch::new(Layout::default(), 5, 5, 0);
         for offset in 7..10 {
             assert_eq!(take(&mut batch, &record(offset, "{}"), at(0)), Taken::Line);
         }
@@ -293,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_line_that_does_not_fit_stays_for_the_next() {
-        let mut batch = OpenBatch::new(0, 0, 0);
+        let mut batch = OpenBatch::new(Layout::default(), 0, 0, 0);
         assert_eq!(take(&mut batch, &record(0, "{}"), at(0)), Taken::Line);
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(1000));
         assert_eq!(take(&mut batch, &record(1, &long), at(0)), Taken::Full);
@@ -303,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_line_longer_than_the_limit_is_an_object_of_its_own() {
-        let mut batch = OpenBatch::new(0, 0, 0);
+        let mut batch = OpenBatch::new(Layout::default(), 0, 0, 0);
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(1000));
         assert_eq!(take(&mut batch, &record(0, &long), at(0)), Taken::Line);
         assert_eq!(batch.due(&LIMITS, at(0)), Some(Closed::Bytes));
@@ -312,7 +382,7 @@ mod tests {
 
     #[test]
     fn age_counts_from_the_first_record_and_needs_no_other() {
-        let mut batch = OpenBatch::new(0, 0, 0);
+        let mut batch = OpenBatch::new(Layout::default(), 0, 0, 0);
         assert_eq!((batch.due(&LIMITS, at(1_000)), batch.due_at(&LIMITS)), (None, None));
         take(&mut batch, &record(0, "{}"), at(1_000));
         take(&mut batch, &record(1, "{}"), at(1_050));
@@ -322,7 +392,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_line_is_counted_and_stepped_over() {
-        let mut batch = OpenBatch::new(0, 0, 0);
+        let mut batch = OpenBatch::new(Layout::default(), 0, 0, 0);
         assert_eq!(
             take(&mut batch, &record(0, "nonsense"), at(0)),
             Taken::Quarantine(line::append(&mut Vec::new(), Some(b"nonsense"), None).unwrap_err())
@@ -336,7 +406,7 @@ mod tests {
     #[test]
     fn neighbouring_skips_become_one_and_sixteen_fill_it() {
         let skip = |from, to| Skip { from, to, reason: SkipReason::Retention };
-        let mut batch = OpenBatch::new(0, 0, 0);
+        let mut batch = OpenBatch::new(Layout::default(), 0, 0, 0);
         batch.skip(skip(0, 10));
         batch.skip(skip(10, 20));
         assert!(!batch.is_full());
@@ -349,6 +419,42 @@ mod tests {
         assert_eq!(
             (sealed.skipped[0], sealed.skipped.len(), sealed.to_offset),
             (skip(0, 20), MOST_SKIPS, 175)
+        );
+    }
+
+    #[test]
+    fn the_limit_counts_lines_as_they_are_read_and_the_same_bytes_are_put_again() {
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let layout = Layout::Log(compression);
+            let setting = Setting { layout, limits: Limits { records: 100_000, ..LIMITS }, ..setting() };
+            let mut batch = OpenBatch::new(layout, 0, 0, 0);
+            let mut taken = 0;
+            while batch.take(&setting, &record(taken, "{\"code\":\"BTC\"}"), at(0)) == Taken::Line {
+                taken += 1;
+            }
+            let sealed = batch.seal("w/1".to_owned(), Closed::Bytes, at(0));
+            assert_eq!((taken, sealed.line_bytes), (66, 66 * 15));
+            assert!(sealed.body.len() < 100, "{compression:?}: {}", sealed.body.len());
+            let lines = compression.unpack(sealed.body.to_vec().into(), 1_000).unwrap();
+            assert_eq!(lines, "{\"code\":\"BTC\"}\n".repeat(66));
+        }
+    }
+
+    #[test]
+    fn each_record_is_an_object_or_quarantined_where_that_is_the_layout() {
+        let setting = Setting { layout: Layout::Record, ..setting() };
+        let mut batch = OpenBatch::new(Layout::Record, 5, 5, 0);
+        assert_eq!(batch.take(&setting, &record(5, "{\"code\":\"A\",\"id\":1}"), at(0)), Taken::Line);
+        let nameless = NotALine::NoName("it has no member code that is text".to_owned());
+        assert_eq!(batch.take(&setting, &record(6, "{}"), at(0)), Taken::Quarantine(nameless));
+        assert_eq!(batch.take(&setting, &record(7, "{\"code\":\"A\",\"id\":1 }"), at(0)), Taken::Line);
+        let sealed = batch.seal("w/1".to_owned(), Closed::Age, at(0));
+        let each: Vec<_> =
+            sealed.each.iter().map(|one| (one.key.as_str(), one.offset, one.repeats)).collect();
+        assert_eq!(each, [("A_1.json", 5, false), ("A_1.json", 7, true)]);
+        assert_eq!(
+            (&sealed.each[1].line[..], sealed.metadata.quarantined),
+            (&b"{\"code\":\"A\",\"id\":1 }\n"[..], 1)
         );
     }
 }

@@ -13,7 +13,10 @@ use coinduit_common::{
     telemetry::LogSettings,
 };
 
-use crate::{audit::settings::AuditArgs, batch::Limits, ledger::resume::Reset};
+use crate::{
+    audit::settings::AuditArgs, batch::Limits, compression::Compression, layout::Layout,
+    ledger::resume::Reset,
+};
 
 /// Reads a Kafka topic and writes it to S3 as newline JSON objects, each record exactly once.
 #[derive(Debug, Parser)]
@@ -77,10 +80,10 @@ pub struct Args {
     /// Before every key; a missing last / is added [default: none]
     #[arg(long, env = "S3_PREFIX", value_name = "PREFIX", help_heading = "Objects")]
     s3_prefix: Option<String>,
-    /// log: one object per batch [default: log]
+    /// log: one object per batch; record: one object per record, without a chain [default: log]
     #[arg(long, env = "OBJECT_LAYOUT", value_name = "LAYOUT", help_heading = "Objects")]
     object_layout: Option<String>,
-    /// none; this version does not compress [default: none]
+    /// How objects are compressed: none, gzip or zstd; never changes below one prefix [default: none]
     #[arg(long, env = "COMPRESSION", value_name = "CODEC", help_heading = "Objects")]
     compression: Option<String>,
     /// Append id, timestamp, source and currency to lines that lack them: on or off [default: on]
@@ -89,7 +92,7 @@ pub struct Args {
     /// Close an object at so many records [default: 50000]
     #[arg(long, env = "MAX_OBJECT_RECORDS", value_name = "NUMBER", help_heading = "Objects")]
     max_object_records: Option<String>,
-    /// Close an object before it is larger than this [default: 8MiB]
+    /// Close an object before its lines, uncompressed, are more than this [default: 8MiB]
     #[arg(long, env = "MAX_OBJECT_BYTES", value_name = "SIZE", help_heading = "Objects")]
     max_object_bytes: Option<String>,
     /// Close an object so long after its first record was fetched [default: 60s]
@@ -142,6 +145,8 @@ pub struct Config {
     pub bucket: String,
     /// Before every key.
     pub prefix: Prefix,
+    /// How objects are laid out and compressed.
+    pub layout: Layout,
     /// When an object is closed.
     pub limits: Limits,
     /// Whether lines get members from headers and coordinates.
@@ -167,18 +172,25 @@ impl Config {
     /// Every fault, not only the first.
     pub fn new(args: &Args, env: &Env) -> Result<Self, Faults> {
         let mut faults = Faults::default();
-        let only =
-            |faults: &mut Faults, setting: &str, value: &Option<String>, usable: &[&str], other: &[&str]| {
-                faults.read(setting, value.as_deref(), (), |text| match text {
-                    text if usable.contains(&text) => Ok(()),
-                    text if other.contains(&text) => {
-                        Err(format!("this version has {} only", usable.join(" and ")))
-                    }
-                    _ => Err(format!("write {}", usable.join(" or "))),
-                });
-            };
-        only(&mut faults, "OBJECT_LAYOUT", &args.object_layout, &["log"], &["record"]);
-        only(&mut faults, "COMPRESSION", &args.compression, &["none"], &["gzip", "zstd"]);
+        let compression =
+            faults.read("COMPRESSION", args.compression.as_deref(), Compression::None, |text| {
+                Compression::read(text).ok_or_else(|| "write none, gzip or zstd".to_owned())
+            });
+        let layout =
+            faults.read("OBJECT_LAYOUT", args.object_layout.as_deref(), Layout::Log(compression), |text| {
+                match text {
+                    "log" => Ok(Layout::Log(compression)),
+                    "record" => Ok(Layout::Record),
+                    _ => Err("write log or record".to_owned()),
+                }
+            });
+        if layout == Layout::Record && compression != Compression::None {
+            faults.add(
+                "COMPRESSION",
+                format!("is {}, and OBJECT_LAYOUT=record stores each record as it is", compression.name()),
+                "leave it out, or set OBJECT_LAYOUT=log",
+            );
+        }
         let isolation = faults.read(
             "KAFKA_ISOLATION_LEVEL",
             args.kafka_isolation_level.as_deref(),
@@ -252,6 +264,7 @@ impl Config {
             ),
             bucket: bucket.unwrap_or_default(),
             prefix: faults.read("S3_PREFIX", args.s3_prefix.as_deref(), Prefix::default(), Prefix::new),
+            layout,
             limits,
             enrich: faults.read("ENRICH", args.enrich.as_deref(), true, |text| match text {
                 "on" => Ok(true),
@@ -387,6 +400,23 @@ mod tests {
             assert!(text.contains(name), "{name} is missing in {text}");
         }
         assert!(text.contains("does not filter aborted transactions"), "{text}");
+    }
+
+    #[test]
+    fn objects_are_laid_out_and_compressed_as_it_is_said() {
+        let with = |layout: Option<&str>, compression: Option<&str>| {
+            let (object_layout, compression) = (layout.map(str::to_owned), compression.map(str::to_owned));
+            config(Args { s3_bucket: own("b"), object_layout, compression, ..Args::default() })
+                .map(|config| config.layout)
+                .map_err(|faults| faults.to_string())
+        };
+        assert_eq!(with(None, None), Ok(Layout::Log(Compression::None)));
+        assert_eq!(with(Some("log"), Some("gzip")), Ok(Layout::Log(Compression::Gzip)));
+        assert_eq!(with(None, Some("zstd")), Ok(Layout::Log(Compression::Zstd)));
+        assert_eq!(with(Some("record"), Some("none")), Ok(Layout::Record));
+        let both = with(Some("record"), Some("zstd")).unwrap_err();
+        assert!(both.contains("COMPRESSION") && both.contains("OBJECT_LAYOUT=log"), "{both}");
+        assert!(with(Some("Log"), None).unwrap_err().contains("write log or record"));
     }
 
     #[test]

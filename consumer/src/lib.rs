@@ -21,23 +21,28 @@ use tracing::{info, warn};
 pub mod audit;
 pub mod batch;
 pub mod budget;
+pub mod compression;
 pub mod config;
 pub mod error;
 pub mod group;
 pub mod identity;
+pub mod layout;
 pub mod ledger;
 pub mod lines;
 pub mod ownership;
 pub mod partition;
 pub mod patience;
 mod pending;
+pub mod puts;
 pub mod quarantine;
 pub mod reader;
+pub mod record_layout;
 pub mod service;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod testing;
+pub mod tiny;
 pub mod trouble;
 
 use config::{Config, Reader};
@@ -58,6 +63,9 @@ const LAST_ALERTS: std::time::Duration = std::time::Duration::from_secs(3);
 /// [`ConsumerError`]; its exit code says whether running again can help.
 pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -> Result<(), ConsumerError> {
     for warning in config.aws.warnings() {
+        warn!("{warning}");
+    }
+    for warning in tiny::warnings(&config.limits, config.layout) {
         warn!("{warning}");
     }
     info!(brokers = %config.kafka.bootstrap, topic = config.kafka.topic, group = config.group_id, bucket = config.bucket, prefix = config.prefix.as_str(), reader = ?config.reader, isolation = ?config.isolation, "consumer starts");

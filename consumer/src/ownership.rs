@@ -20,7 +20,7 @@ pub enum OwnershipError {
     Store(#[from] StoreError),
     /// The folder belongs to another topic, cluster or layout.
     #[error(
-        "{key} says that the objects beside it belong to something else: {problem}; choose another S3_PREFIX"
+        "{key} says that the objects beside it belong to something else: {problem}; choose another S3_PREFIX and another group, or, where only layout or compression differ, set OBJECT_LAYOUT and COMPRESSION to what stands there"
     )]
     Other {
         /// The file.
@@ -121,7 +121,11 @@ pub async fn claim(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Fault, MemoryBucket};
+    use crate::{
+        compression::Compression,
+        layout::Layout,
+        testing::{Fault, MemoryBucket},
+    };
 
     fn manifest(topic_id: &str) -> Manifest {
         Manifest {
@@ -157,6 +161,20 @@ mod tests {
                 && error.to_string().contains("choose another S3_PREFIX"),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn another_layout_or_compression_is_refused_with_both_ways_out() {
+        let bucket = MemoryBucket::default();
+        claim_as(&bucket, "a").await.unwrap();
+        for layout in [Layout::Record, Layout::Log(Compression::Gzip)] {
+            let other = manifest("a").laid_out(layout);
+            let error = claim(&bucket, &Prefix::default(), "t", &other, 4).await.unwrap_err().to_string();
+            assert!(
+                error.contains("choose another S3_PREFIX") && error.contains("set OBJECT_LAYOUT"),
+                "{error}"
+            );
+        }
     }
 
     #[tokio::test]

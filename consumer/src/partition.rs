@@ -41,6 +41,7 @@ use crate::{
     },
     pending::{Pending, done},
     reader::{Ask, Bounds, Fetched, PartitionReader, ReadError, Record},
+    tiny::TinyObjects,
     trouble::Trouble,
 };
 
@@ -86,6 +87,8 @@ pub struct PartitionTask {
     pub place: Place,
     /// The membership that puts need.
     pub lease: Arc<Lease>,
+    /// Watches how large objects are, of all partitions.
+    pub tiny: Arc<Mutex<TinyObjects>>,
     /// Says why to stop, when it is time to: store what is held, and end.
     pub stop: watch::Receiver<Option<Closed>>,
     /// End at the log's end as it is now.
@@ -105,10 +108,11 @@ impl PartitionTask {
     /// [`Fatal`] where no attempt can help and the process has to end.
     pub async fn run(self) -> Result<(), Fatal> {
         let Self { setting, mut reader, chain, identity, clock, alerts, share, .. } = self;
-        let Self { committed, reset, appeared_later, place, lease, mut stop, exit_at_end, .. } = self;
+        let Self { committed, reset, appeared_later, place, lease, tiny, mut stop, exit_at_end, .. } = self;
         let topic_partition = format!("{}/{}", setting.topic, setting.partition);
         let tail_known_at = Mutex::default();
-        let store = Store { place: topic_partition, chain, identity, lease, alerts, clock, tail_known_at };
+        let store =
+            Store { place: topic_partition, chain, identity, lease, alerts, clock, tiny, tail_known_at };
         let is_first = !matches!(committed, Committed::Ours { .. });
         let known = Known { committed, reset, appeared_later };
         let located = tokio::select! {
@@ -117,6 +121,9 @@ impl PartitionTask {
             located = store.locate(&mut *reader, known) => located,
         };
         let Located { resume, bounds } = located;
+        if let Some(epoch) = resume.leader_epoch {
+            reader.goes_on(resume.position, epoch);
+        }
         info!(
             partition = setting.partition,
             tail = resume.tail,

@@ -73,8 +73,14 @@ impl Quarantined {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::reader::Header;
+    use crate::{
+        layout::Layout,
+        partition::progress::{Progress, Setting, Settled, Work},
+        reader::{Fetched, Header},
+    };
 
     #[test]
     fn nothing_of_the_record_is_lost() {
@@ -111,5 +117,63 @@ mod tests {
             )
             .is_alarming()
         );
+    }
+
+    fn bytes() -> impl Strategy<Value = Bytes> {
+        prop::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+    }
+
+    prop_compose! {
+        fn any_record()(
+            timestamp_ms: i64,
+            key in prop::option::of(bytes()),
+            value in prop::option::of(prop_oneof![
+                bytes(),
+                Just(Bytes::from_static(b"{\"code\":\"A\"}")),
+                Just(Bytes::from_static(b"{\"code\":\"A/B\",\"id\":[]}")),
+                Just(Bytes::from_static(b"{\"error\":{}}")),
+            ]),
+            headers in prop::collection::vec((prop_oneof![bytes(), Just(Bytes::from_static(b"id"))], prop::option::of(bytes())), 0..4),
+        ) -> Record {
+            let headers = headers.into_iter().map(|(name, value)| Header { name, value }).collect();
+            Record { offset: 0, timestamp_ms, key, value, headers }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_record_stops_the_flow_and_none_gets_lost(
+            records in prop::collection::vec(any_record(), 1..40),
+            each: bool, enrich: bool,
+        ) {
+            let layout = if each { Layout::Record } else { Layout::default() };
+            let end = i64::try_from(records.len()).unwrap();
+            let records: Vec<Record> = records.into_iter().zip(0..).map(|(record, offset)| Record { offset, ..record }).collect();
+            let limits = crate::batch::Limits { records: 7, bytes: 1 << 20, age: std::time::Duration::ZERO };
+            let setting = Setting { topic: "t".into(), partition: 0, prefix: std::sync::Arc::default(), layout, limits, enrich, writer: "w".into() };
+            let resume = crate::ledger::resume::Resume { tail: 0, position: 0, skipped: Vec::new(), quarantined: 0, leader_epoch: None, refused: None };
+            let now = std::time::Duration::ZERO;
+            let mut progress = Progress::new(setting, resume, Some(end), now);
+            progress.fetched(0, Fetched { records: records.clone(), next: end, high_watermark: end, ..Fetched::default() }, now);
+            let (mut quarantined, mut lines) = (Vec::new(), 0);
+            while let Some(work) = progress.next_work(now, false) {
+                let settled = match work {
+                    Work::Put(sealed) => { lines += sealed.metadata.records; Settled::Stored }
+                    Work::Quarantine { records, .. } => { quarantined.extend(records.iter().cloned()); Settled::Quarantined }
+                };
+                progress.settled(settled, now);
+            }
+            prop_assert!(progress.is_done());
+            prop_assert_eq!(quarantined.len() + usize::try_from(lines).unwrap(), records.len());
+            for stored in quarantined {
+                let record = &records[usize::try_from(stored.offset).unwrap()];
+                let content: Value = serde_json::from_slice(&stored.object.body.to_vec()).unwrap();
+                let read = |text: &Value| text.as_str().map(|text| STANDARD.decode(text).unwrap());
+                prop_assert_eq!(read(&content["value"]), record.value.as_ref().map(|value| value.to_vec()));
+                prop_assert_eq!(read(&content["key"]), record.key.as_ref().map(|key| key.to_vec()));
+                prop_assert_eq!(content["headers"].as_array().unwrap().len(), record.headers.len());
+                prop_assert_eq!(&content["reason"], stored.reason.reason());
+            }
+        }
     }
 }

@@ -110,6 +110,10 @@ pub trait PartitionReader: Send {
     /// its turn to decompress.
     async fn fetch(&mut self, ask: Ask, room: &Reservation) -> Result<Fetched, ReadError>;
 
+    /// The next fetch goes on at `offset`, before which stands what a leader of this epoch appended, or an earlier one:
+    /// for readers that notice a log that was cut.
+    fn goes_on(&mut self, _offset: i64, _leader_epoch: i32) {}
+
     /// The memory that an answer of `bytes` takes until its records are taken over.
     fn memory_for(&self, bytes: usize) -> usize {
         bytes

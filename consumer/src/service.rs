@@ -9,7 +9,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -46,7 +46,9 @@ use crate::{
     partition::{PartitionTask, progress::Setting},
     patience::{Patience, Setback},
     pending::{Pending, done},
+    puts::Puts,
     reader::OpenReader,
+    tiny::TinyObjects,
 };
 
 /// How often the topic is looked at for added partitions.
@@ -92,6 +94,8 @@ pub struct Service {
     budget: Arc<Budget>,
     board: Arc<Board>,
     lease: Arc<Lease>,
+    puts: Puts,
+    tiny: Arc<Mutex<TinyObjects>>,
 }
 
 impl std::fmt::Debug for Service {
@@ -106,7 +110,8 @@ impl Service {
     pub fn new(config: Config, parts: Parts) -> Self {
         let budget = Budget::new(config.memory_budget);
         let lease = Arc::new(Lease::new(parts.clock.clone()));
-        Self { config, parts, budget, board: Arc::default(), lease }
+        let tiny = Arc::new(Mutex::new(TinyObjects::new(config.limits)));
+        Self { config, parts, budget, board: Arc::default(), lease, puts: Puts::default(), tiny }
     }
 
     /// Runs until `shutdown` comes, the end is reached (`--exit-at-end`), or nothing can help any more.
@@ -177,7 +182,7 @@ impl Service {
             "topic found"
         );
         patience.over();
-        let manifest = Manifest::for_topic(&topic);
+        let manifest = Manifest::for_topic(&topic).laid_out(self.config.layout);
         let mut patience = Patience::new(alerts, clock, &self.config.bucket);
         loop {
             match ownership::claim(&**bucket, &self.config.prefix, place, &manifest, count(&topic)).await {
@@ -332,18 +337,20 @@ impl<'a> Crew<'a> {
     }
 
     fn begin(&mut self, partition: i32, committed: Committed) {
-        let Service { config, parts, budget, board, lease } = self.service;
+        let Service { config, parts, budget, board, lease, puts, tiny } = self.service;
         let (topic, prefix): (Arc<str>, _) =
             (config.kafka.topic.as_str().into(), Arc::new(config.prefix.clone()));
         self.begun += 1;
         let (stop, stopped) = watch::channel(None);
         let task = PartitionTask {
-            chain: Chain::new(Arc::clone(&parts.bucket), Arc::clone(&prefix), Arc::clone(&topic), partition),
+            chain: Chain::new(Arc::clone(&parts.bucket), Arc::clone(&prefix), Arc::clone(&topic), partition)
+                .laid_out(config.layout, puts.clone()),
             setting: Setting {
                 topic,
                 partition,
                 prefix,
-                limits: config.limits,
+                layout: config.layout,
+                limits: config.layout.limits(config.limits),
                 enrich: config.enrich,
                 writer: format!("{}-{}", parts.process, self.begun).into(),
             },
@@ -357,6 +364,7 @@ impl<'a> Crew<'a> {
             appeared_later: partition >= self.ledger.first_partitions,
             place: board.place(partition),
             lease: Arc::clone(lease),
+            tiny: Arc::clone(tiny),
             stop: stopped,
             exit_at_end: config.exit_at_end,
         };

@@ -147,6 +147,8 @@ pub struct Committed {
     pub partition: i32,
     /// The offset of the next record to read.
     pub offset: i64,
+    /// The leader epoch of the record before it, as the committer knew it; -1 where it was not told.
+    pub leader_epoch: i32,
     /// The committer's words.
     pub metadata: String,
 }

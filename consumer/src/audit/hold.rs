@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     budget::{Budget, Share},
+    compression::Compression,
     ledger::{
         bucket::{Bucket, StoreError},
         metadata::Skip,
@@ -30,6 +31,8 @@ use crate::{
 
 /// For so long one question to the log is asked again.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// No object's lines have more bytes than this: the largest MAX_OBJECT_BYTES, or one record that is larger.
+const LARGEST: usize = 2 << 30;
 /// After so many empty answers in a row nothing more is expected.
 const EMPTY_HANDED: u32 = 20;
 
@@ -127,16 +130,16 @@ async fn body(
 ) -> Result<Option<Bytes>, StoreError> {
     let Against::Object(link) = stretch.against else { return Ok(Some(Bytes::new())) };
     let key = link.key.as_str();
-    if !key.ends_with(".jsonl") {
-        report.notes.push(format!("{key} was not compared: this version does not read compressed objects"));
-        return Ok(None);
-    }
-    let body = bucket.get(key).await?;
-    if body.is_none() {
-        let problem = format!("{key} was listed, and is gone");
-        report.findings.push(Finding::new(Kind::Gone, &[key], problem).at(link.from, link.to));
-    }
-    Ok(body)
+    let problem = match (bucket.get(key).await?, Compression::of_key(key)) {
+        (None, _) => format!("{key} was listed, and is gone"),
+        (Some(_), None) => format!("{key} has the name of no compression"),
+        (Some(content), Some(compression)) => match compression.unpack(content, LARGEST) {
+            Ok(lines) => return Ok(Some(lines)),
+            Err(error) => format!("{key} can't be read as {}: {error}", compression.name()),
+        },
+    };
+    report.findings.push(Finding::new(Kind::Gone, &[key], problem).at(link.from, link.to));
+    Ok(None)
 }
 
 /// The log, record by record.

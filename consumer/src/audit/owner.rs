@@ -3,7 +3,7 @@
 use coinduit_common::kafka::metadata::Topic;
 
 use super::finding::{Finding, Kind};
-use crate::ledger::manifest::Manifest;
+use crate::{compression::Compression, ledger::manifest::Manifest};
 
 /// What is known of the objects' topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,13 +17,20 @@ pub struct Owner {
 /// The folder's objects keep no chain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{key} says that the objects beside it have the layout {layout:?}, which keeps no chain; there is nothing to audit"
+    "{key} says that the layout is {layout:?}, which keeps no chain: the group's offset says how far the topic was handled, each object names its place in the log, and nothing in the bucket proves that none is missing; there is nothing to audit"
 )]
 pub struct NoChain {
     /// The file.
     pub key: String,
     /// The layout.
     pub layout: String,
+}
+
+/// How the objects of the folder are compressed, as the `stored` file says.
+#[must_use]
+pub fn compression(stored: &[u8]) -> Option<Compression> {
+    let manifest: Manifest = serde_json::from_slice(stored).ok()?;
+    Compression::read(&manifest.compression)
 }
 
 /// Compares the `stored` file at `key` with the `topic`, where the cluster has described one.

@@ -19,12 +19,14 @@ use crate::{
     budget::Reservation,
     config::{Cli, Command},
     identity::IdentityError,
+    layout::Layout,
     ledger::{
         bucket::NewObject,
         commit::CommitMetadata,
         manifest::Manifest,
         metadata::{Closed, Skip, SkipReason},
     },
+    partition::progress::Setting,
     quarantine::Quarantined,
     reader::{Ask, Bounds, Fetched, PartitionReader, ReadError, Record},
     testing::MemoryBucket,
@@ -121,8 +123,17 @@ fn key(name: i64) -> String {
     object_key::object(&Prefix::default(), "t", 0, name, "jsonl")
 }
 
+fn setting(enrich: bool, layout: Layout) -> Setting {
+    let (prefix, limits) = (Arc::default(), LIMITS);
+    Setting { topic: "t".into(), partition: 0, prefix, layout, limits, enrich, writer: "w".into() }
+}
+
 /// What a consumer makes of the log.
 async fn consumed(enrich: bool) -> (Arc<MemoryBucket>, Scripted) {
+    consumed_as(enrich, Layout::default()).await
+}
+
+async fn consumed_as(enrich: bool, layout: Layout) -> (Arc<MemoryBucket>, Scripted) {
     let bucket = Arc::new(MemoryBucket::default());
     let cluster = Scripted {
         log: log(),
@@ -134,17 +145,18 @@ async fn consumed(enrich: bool) -> (Arc<MemoryBucket>, Scripted) {
         undecodable: i64::MAX,
         silent: i64::MAX,
     };
-    let manifest = Manifest::for_topic(&cluster.topic()).to_bytes();
+    let manifest = Manifest::for_topic(&cluster.topic()).laid_out(layout).to_bytes();
     put(&bucket, "t/_coinduit.json", manifest, BTreeMap::new()).await;
-    let mut open = OpenBatch::new(0, 0, 0);
+    let setting = setting(enrich, layout);
+    let mut open = OpenBatch::new(layout, 0, 0, 0);
     for record in &cluster.log {
-        if open.take(&LIMITS, "t", 0, enrich, record, Duration::ZERO) == Taken::Full {
-            let to = store(&bucket, open).await;
-            open = OpenBatch::new(to, to, 0);
-            open.take(&LIMITS, "t", 0, enrich, record, Duration::ZERO);
+        if open.take(&setting, record, Duration::ZERO) == Taken::Full {
+            let to = store(&bucket, layout, open).await;
+            open = OpenBatch::new(layout, to, to, 0);
+            open.take(&setting, record, Duration::ZERO);
         }
     }
-    store(&bucket, open).await;
+    store(&bucket, layout, open).await;
     for record in &cluster.log {
         let mut line = Vec::new();
         if let Err(reason) = coinduit_common::line::append(&mut line, record.value.as_deref(), None) {
@@ -155,11 +167,12 @@ async fn consumed(enrich: bool) -> (Arc<MemoryBucket>, Scripted) {
 }
 
 /// Stores the batch as a consumer does; where it ends.
-async fn store(bucket: &MemoryBucket, open: OpenBatch) -> i64 {
+async fn store(bucket: &MemoryBucket, layout: Layout, open: OpenBatch) -> i64 {
     let mut sealed = open.seal(String::new(), Closed::Records, Duration::ZERO);
     let from = sealed.metadata.from_offset;
     sealed.metadata.writer = format!("process/{from}");
-    put(bucket, &key(from), sealed.body.to_vec(), sealed.metadata.to_user_metadata()).await;
+    let key = object_key::object(&Prefix::default(), "t", 0, from, layout.compression().extension());
+    put(bucket, &key, sealed.body.to_vec(), sealed.metadata.to_user_metadata()).await;
     sealed.metadata.to_offset
 }
 
@@ -196,7 +209,7 @@ async fn audit(bucket: &MemoryBucket, cluster: &Scripted) -> Vec<(&'static str, 
 fn ours(cluster: &Scripted, offset: i64, tail: i64, skipped: Vec<Skip>) -> Vec<Committed> {
     let ledger = LedgerId::new("b", &Prefix::default(), &cluster.topic().printed_id());
     let metadata = CommitMetadata { ledger, tail, skipped, quarantined: 0 }.to_string();
-    vec![Committed { partition: 0, offset, metadata }]
+    vec![Committed { partition: 0, offset, leader_epoch: -1, metadata }]
 }
 
 #[tokio::test]
@@ -361,7 +374,7 @@ async fn thousands_of_objects_are_read_in_pages() {
     let (bucket, _) = consumed(true).await;
     let mut from = 35;
     for batch in 0..2_500 {
-        let mut open = OpenBatch::new(from, from, 0);
+        let mut open = OpenBatch::new(Layout::default(), from, from, 0);
         open.advance(from + 3);
         let sealed = open.seal(format!("w/{batch}"), Closed::Age, Duration::ZERO).metadata;
         put(&bucket, &key(from), Vec::new(), sealed.to_user_metadata()).await;
@@ -374,4 +387,25 @@ async fn thousands_of_objects_are_read_in_pages() {
     );
     bucket.remove(&key(35 + 3 * 1_800));
     assert_eq!(found(&audited(&bucket, None).await).len(), 1);
+}
+
+#[tokio::test]
+async fn compressed_objects_are_held_against_the_log_line_by_line() {
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        let (bucket, cluster) = consumed_as(true, Layout::Log(compression)).await;
+        let report = audited(&bucket, Some(&cluster)).await;
+        assert_eq!((found(&report), report.partitions[0].compared), (Vec::new(), Some((0, 35))));
+        let objects = bucket.below("t/partition=0/");
+        let (key, body, metadata) = objects[1].clone();
+        put(&bucket, &key, body[..body.len() - 5].to_vec(), metadata.clone()).await;
+        assert_eq!(audit(&bucket, &cluster).await, [("gone", key.clone())], "cut off");
+        put(&bucket, &key, objects[0].1.to_vec(), metadata.clone()).await;
+        let kinds: Vec<_> = audit(&bucket, &cluster).await.into_iter().map(|(kind, _)| kind).collect();
+        assert!(kinds.contains(&"line"), "another object's lines: {kinds:?}");
+        bucket.remove(&key);
+        let plain = key.replace(compression.extension(), "jsonl");
+        let lines = compression.unpack(body, 1 << 20).unwrap();
+        put(&bucket, &plain, lines.to_vec(), metadata).await;
+        assert_eq!(audit(&bucket, &cluster).await, [("stranger", plain)], "named and packed otherwise");
+    }
 }

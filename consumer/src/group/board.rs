@@ -201,6 +201,7 @@ mod tests {
             tail: 0,
             skipped: Vec::new(),
             quarantined: 0,
+            leader_epoch: None,
             fetched_at: Duration::from_secs(fetched_at),
         }
     }

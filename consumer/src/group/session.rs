@@ -409,7 +409,8 @@ impl Session {
         let ours = CommitMetadata::read(&commit.metadata).ok();
         match ours.filter(|ours| ours.ledger == self.parts.ledger) {
             Some(CommitMetadata { tail, skipped, quarantined, .. }) => {
-                Committed::Ours { handled: commit.offset, tail, skipped, quarantined }
+                let leader_epoch = Some(commit.leader_epoch).filter(|epoch| *epoch >= 0);
+                Committed::Ours { handled: commit.offset, tail, skipped, quarantined, leader_epoch }
             }
             None => Committed::Foreign { offset: commit.offset },
         }
@@ -443,7 +444,8 @@ impl Session {
             skipped: point.skipped.clone(),
             quarantined: point.quarantined,
         };
-        Offset { partition, offset: point.handled, leader_epoch: -1, metadata: metadata.to_string() }
+        let leader_epoch = point.leader_epoch.unwrap_or(-1);
+        Offset { partition, offset: point.handled, leader_epoch, metadata: metadata.to_string() }
     }
 
     fn committed_or_not(&mut self, answer: CommitAnswer) -> Result<(), Fatal> {

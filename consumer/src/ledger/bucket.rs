@@ -12,7 +12,7 @@ use bytes::Bytes;
 pub type UserMetadata = BTreeMap<String, String>;
 
 /// An object's content, in pieces that are never moved. Cheap to clone, for every attempt at a put.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Body(Arc<[Bytes]>);
 
 impl Body {
@@ -47,9 +47,9 @@ impl From<Vec<u8>> for Body {
     }
 }
 
-impl FromIterator<Vec<u8>> for Body {
-    fn from_iter<I: IntoIterator<Item = Vec<u8>>>(pieces: I) -> Self {
-        Self(pieces.into_iter().map(Bytes::from).collect())
+impl<B: Into<Bytes>> FromIterator<B> for Body {
+    fn from_iter<I: IntoIterator<Item = B>>(pieces: I) -> Self {
+        Self(pieces.into_iter().map(Into::into).collect())
     }
 }
 

@@ -14,7 +14,16 @@ use super::{
     misreading::Misreading,
     tail::{Search, Seen},
 };
-use crate::{batch::Sealed, quarantine::Quarantined};
+use crate::{
+    batch::Sealed,
+    layout::Layout,
+    puts::Puts,
+    quarantine::Quarantined,
+    record_layout::{
+        RecordObject,
+        put::{self, PutError},
+    },
+};
 
 /// What S3 returns at most for one listing.
 const PAGE: usize = 1000;
@@ -30,6 +39,9 @@ pub enum ChainError {
     /// What stands there is not ours.
     #[error(transparent)]
     NotALink(#[from] NotALink),
+    /// A record's names are taken.
+    #[error(transparent)]
+    Record(#[from] PutError),
 }
 
 impl ChainError {
@@ -38,7 +50,8 @@ impl ChainError {
     pub const fn is_permanent(&self) -> bool {
         match self {
             Self::Store(error) => error.permanent,
-            Self::NotALink(_) => true,
+            Self::NotALink(_) | Self::Record(PutError::Taken { .. }) => true,
+            Self::Record(PutError::Store(error)) => error.permanent,
         }
     }
 }
@@ -50,6 +63,8 @@ pub struct Chain {
     prefix: Arc<Prefix>,
     topic: Arc<str>,
     partition: i32,
+    layout: Layout,
+    puts: Puts,
 }
 
 impl std::fmt::Debug for Chain {
@@ -65,26 +80,60 @@ impl Chain {
     /// The chain of `topic`/`partition` below `prefix`.
     #[must_use]
     pub fn new(bucket: Arc<dyn Bucket>, prefix: Arc<Prefix>, topic: Arc<str>, partition: i32) -> Self {
-        Self { bucket, prefix, topic, partition }
+        Self { bucket, prefix, topic, partition, layout: Layout::default(), puts: Puts::default() }
+    }
+
+    /// The same, laid out otherwise; `puts` are all partitions'.
+    #[must_use]
+    pub fn laid_out(self, layout: Layout, puts: Puts) -> Self {
+        Self { layout, puts, ..self }
+    }
+
+    /// How its objects are laid out.
+    #[must_use]
+    pub const fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// The key of the object that continues from `tail`.
     #[must_use]
     pub fn key(&self, tail: i64) -> String {
-        object_key::object(&self.prefix, &self.topic, self.partition, tail, "jsonl")
+        object_key::object(
+            &self.prefix,
+            &self.topic,
+            self.partition,
+            tail,
+            self.layout.compression().extension(),
+        )
     }
 
     /// The tail: the end of the object with the greatest name; `None` where there is no object. Names before `from`
-    /// are not looked at: 0, or a tail that the chain is known to have had, as names only grow.
+    /// are not looked at: 0, or a tail that the chain is known to have had, as names only grow. Where each record is an
+    /// object there is no chain.
     ///
     /// # Errors
-    /// [`ChainError::NotALink`] where that object says nothing about its end.
+    /// [`ChainError::NotALink`] where that object says nothing about its end, or is compressed otherwise than ours.
     pub async fn tail(&self, from: i64) -> Result<Option<i64>, ChainError> {
+        if self.layout == Layout::Record {
+            return Ok(None);
+        }
         let Some((name, key)) = self.last_object(from).await? else { return Ok(None) };
+        let compression = self.layout.compression();
+        if key != self.key(name) {
+            let problem =
+                format!("its name is not that of an object with COMPRESSION={}", compression.name());
+            return Err(NotALink { key, problem }.into());
+        }
         match self.bucket.metadata(&key).await? {
             Some(metadata) => Ok(Some(Link::read(&key, name, &metadata)?.to_offset)),
             None => Err(NotALink { key, problem: "it was listed, and is gone".to_owned() }.into()),
         }
+    }
+
+    /// The puts of all partitions.
+    #[must_use]
+    pub const fn puts(&self) -> &Puts {
+        &self.puts
     }
 
     /// Puts the batch under the tail it continues from, once, and finds out what stands there.
@@ -110,6 +159,15 @@ impl Chain {
             (Standing::Absent, Err(error)) => Err(error.into()),
             (standing, _) => Ok(standing),
         }
+    }
+
+    /// Stores `records`, one object each, several at a time. What is left over was not stored, or nobody knows.
+    pub async fn put_each<'a>(
+        &self,
+        records: Vec<&'a RecordObject>,
+    ) -> (Vec<&'a RecordObject>, Option<ChainError>) {
+        let (left, error) = put::each(&*self.bucket, &self.puts, records).await;
+        (left, error.map(ChainError::from))
     }
 
     /// What stands under the batch's name.
@@ -178,6 +236,7 @@ fn name(metadata: &ObjectMetadata) -> i64 {
 mod tests {
     use super::*;
     use crate::{
+        compression::Compression,
         ledger::{bucket::UserMetadata, metadata::Closed},
         testing::{Fault, MemoryBucket},
     };
@@ -195,6 +254,8 @@ mod tests {
                 closed: Closed::Age,
             },
             body: format!("{writer}\n").into_bytes().into(),
+            each: Vec::new(),
+            line_bytes: 0,
             quarantined_ahead: 0,
             fetched_at: std::time::Duration::ZERO,
             held_bytes: 0,
@@ -247,5 +308,29 @@ mod tests {
         bucket.insert("t/partition=0/00000000000000000007.jsonl", UserMetadata::new());
         let error = chain.tail(0).await.unwrap_err();
         assert!(error.is_permanent() && error.to_string().contains("00000000000000000007.jsonl"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_chain_is_followed_in_its_own_compression_only() {
+        let bucket = Arc::new(MemoryBucket::default());
+        let chain = |layout| {
+            Chain::new(Arc::clone(&bucket) as _, Arc::default(), "t".into(), 0)
+                .laid_out(layout, Puts::default())
+        };
+        let [plain, gzip, zstd] = [Compression::None, Compression::Gzip, Compression::Zstd].map(Layout::Log);
+        for n in 0..1_100 {
+            chain(gzip).put(&sealed(n * 3, n * 3 + 3, "w/1")).await.unwrap();
+        }
+        assert_eq!(chain(gzip).tail(0).await.unwrap(), Some(3_300));
+        assert_eq!(
+            chain(gzip).put(&sealed(3_297, 4_000, "w/2")).await.unwrap(),
+            Standing::Superseded { tail: 3_300 }
+        );
+        for other in [plain, zstd] {
+            let error = chain(other).tail(0).await.unwrap_err();
+            let expected = format!("not that of an object with COMPRESSION={}", other.compression().name());
+            assert!(error.is_permanent() && error.to_string().contains(&expected), "{error}");
+        }
+        assert_eq!(chain(Layout::Record).tail(0).await.unwrap(), None);
     }
 }

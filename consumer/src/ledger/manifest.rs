@@ -7,6 +7,8 @@
 use coinduit_common::kafka::metadata::Topic;
 use serde::{Deserialize, Serialize};
 
+use crate::layout::Layout;
+
 /// What the file says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -16,23 +18,29 @@ pub struct Manifest {
     pub cluster_id: String,
     /// The topic's id, as Kafka's tools print it.
     pub topic_id: String,
-    /// How objects are laid out: `log`.
+    /// How objects are laid out: `log` or `record`.
     pub layout: String,
-    /// How they are compressed: `none`.
+    /// How they are compressed: `none`, `gzip` or `zstd`.
     pub compression: String,
 }
 
 impl Manifest {
-    /// The file for `topic` as this consumer would write it.
+    /// The file for `topic` as a consumer writes it that is told nothing.
     #[must_use]
     pub fn for_topic(topic: &Topic) -> Self {
         Self {
             format: 1,
             cluster_id: topic.cluster_id.clone(),
             topic_id: topic.printed_id(),
-            layout: "log".to_owned(),
-            compression: "none".to_owned(),
+            layout: Layout::default().name().to_owned(),
+            compression: Layout::default().compression().name().to_owned(),
         }
+    }
+
+    /// The same, of objects that are laid out otherwise.
+    #[must_use]
+    pub fn laid_out(self, layout: Layout) -> Self {
+        Self { layout: layout.name().to_owned(), compression: layout.compression().name().to_owned(), ..self }
     }
 
     /// The file's bytes.

@@ -45,6 +45,8 @@ pub enum Committed {
         skipped: Vec<Skip>,
         /// How many records between `tail` and `handled` were quarantined.
         quarantined: u64,
+        /// The epoch of the leader that appended what was read last, if it was known.
+        leader_epoch: Option<i32>,
     },
     /// Somebody else's, or about another ledger.
     Foreign {
@@ -75,6 +77,8 @@ pub struct Resume {
     pub skipped: Vec<Skip>,
     /// How many records between them were quarantined; the next object counts them.
     pub quarantined: u64,
+    /// The epoch of the leader that appended what stands before `position`, or a later one; where it is known.
+    pub leader_epoch: Option<i32>,
     /// A foreign commit that is not obeyed, and why; for the log.
     pub refused: Option<RefusedCommit>,
 }
@@ -118,7 +122,14 @@ pub fn resume(
     let at = |tail: i64, position: i64, reason| {
         let skipped =
             if position > tail { vec![Skip { from: tail, to: position, reason }] } else { Vec::new() };
-        Resume { tail, position: position.max(tail), skipped, quarantined: 0, refused: None }
+        Resume {
+            tail,
+            position: position.max(tail),
+            skipped,
+            quarantined: 0,
+            leader_epoch: None,
+            refused: None,
+        }
     };
     let without_commit = || match (chain, reset) {
         (Some(tail), _) => Ok(at(tail, tail, SkipReason::Reset)),
@@ -128,7 +139,7 @@ pub fn resume(
     };
     match committed {
         Committed::Nothing => without_commit(),
-        Committed::Ours { handled, tail: committed, skipped, quarantined } => {
+        Committed::Ours { handled, tail: committed, skipped, quarantined, leader_epoch } => {
             let tail = chain.unwrap_or(committed);
             // Objects that came since have counted what they step over. What was quarantined lies behind the skips that
             // the commit begins with, and so not before an end within these.
@@ -137,11 +148,19 @@ pub fn resume(
             let later =
                 skipped.into_iter().filter(|skip| skip.to > tail && !Misreading::SkipsForgotten.is_made());
             let skipped = later.map(|skip| Skip { from: skip.from.max(tail), ..skip }).collect();
-            Ok(Resume { tail, position: handled.max(tail), skipped, quarantined, refused: None })
+            // What another has read since may be of a later epoch.
+            let leader_epoch = leader_epoch.filter(|_| tail <= handled);
+            let position = handled.max(tail);
+            Ok(Resume { tail, position, skipped, quarantined, leader_epoch, refused: None })
         }
-        Committed::Foreign { offset } if Misreading::ForeignCommitBelieved.is_made() => {
-            Ok(Resume { tail: offset, position: offset, skipped: Vec::new(), quarantined: 0, refused: None })
-        }
+        Committed::Foreign { offset } if Misreading::ForeignCommitBelieved.is_made() => Ok(Resume {
+            tail: offset,
+            position: offset,
+            skipped: Vec::new(),
+            quarantined: 0,
+            leader_epoch: None,
+            refused: None,
+        }),
         Committed::Foreign { offset } => {
             let tail = chain.unwrap_or(0);
             let refused = if offset < tail {
@@ -192,6 +211,20 @@ mod tests {
     }
 
     #[test]
+    fn an_epoch_is_known_where_nobody_has_gone_on_since() {
+        let ours = Committed::Ours {
+            handled: 75,
+            tail: 40,
+            skipped: Vec::new(),
+            quarantined: 0,
+            leader_epoch: Some(4),
+        };
+        for (tail, epoch) in [(40, Some(4)), (75, Some(4)), (80, None)] {
+            assert_eq!(go(ours.clone(), Some(tail), Reset::Earliest).leader_epoch, epoch, "{tail}");
+        }
+    }
+
+    #[test]
     fn where_objects_are_the_reset_is_not_asked() {
         for reset in [Reset::Earliest, Reset::Latest, Reset::Error] {
             assert_eq!(places(&go(Committed::Nothing, Some(40), reset)), (40, 40));
@@ -213,7 +246,7 @@ mod tests {
             skip(30, 50, SkipReason::Retention),
             skip(60, 70, SkipReason::Retention),
         ];
-        let ours = Committed::Ours { handled: 75, tail: 40, skipped, quarantined: 2 };
+        let ours = Committed::Ours { handled: 75, tail: 40, skipped, quarantined: 2, leader_epoch: Some(4) };
         assert_eq!(ours.list_from(), Some(40));
         let resume = go(ours.clone(), Some(45), Reset::Latest);
         assert_eq!(places(&resume), (45, 75));
@@ -233,7 +266,7 @@ mod tests {
     #[test]
     fn what_was_quarantined_behind_a_skip_is_counted_though_an_object_came_into_the_skip() {
         let skipped = vec![skip(40, 50, SkipReason::Retention), skip(50, 60, SkipReason::ForeignCommit)];
-        let ours = Committed::Ours { handled: 75, tail: 40, skipped, quarantined: 2 };
+        let ours = Committed::Ours { handled: 75, tail: 40, skipped, quarantined: 2, leader_epoch: Some(4) };
         for (chain, quarantined) in [(40, 2), (45, 2), (60, 2), (75, 0), (80, 0)] {
             assert_eq!(go(ours.clone(), Some(chain), Reset::Earliest).quarantined, quarantined, "{chain}");
         }

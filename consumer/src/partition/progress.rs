@@ -15,6 +15,7 @@ use coinduit_common::object_key::Prefix;
 
 use crate::{
     batch::{Limits, OpenBatch, Sealed, Taken},
+    layout::Layout,
     ledger::{
         decide::Standing,
         metadata::{Closed, Skip, SkipReason},
@@ -37,6 +38,8 @@ pub struct Setting {
     pub partition: i32,
     /// The prefix of all keys.
     pub prefix: Arc<Prefix>,
+    /// How objects are laid out.
+    pub layout: Layout,
     /// When an object is closed.
     pub limits: Limits,
     /// Whether lines get members from headers and coordinates.
@@ -98,6 +101,9 @@ pub struct CommitPoint {
     pub skipped: Vec<Skip>,
     /// How many records between `tail` and `handled` were quarantined.
     pub quarantined: u64,
+    /// The epoch of the leader that appended what was read last, where it is known: not before that of the record
+    /// before `handled`, so a log that has lost that record shows it (KIP-320).
+    pub leader_epoch: Option<i32>,
     /// When the last fetch came that it rests on: the topic's id must be confirmed later than this.
     pub fetched_at: Duration,
 }
@@ -106,7 +112,7 @@ impl CommitPoint {
     /// Whether both tell the group the same, whenever they were made.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
-        let Self { handled, tail, skipped, quarantined, fetched_at: _ } = self;
+        let Self { handled, tail, skipped, quarantined, leader_epoch: _, fetched_at: _ } = self;
         (handled, tail, skipped, quarantined)
             == (&other.handled, &other.tail, &other.skipped, &other.quarantined)
     }
@@ -132,13 +138,16 @@ pub struct Progress {
     closing: Option<Closed>,
     batches: u64,
     fetched_at: Duration,
+    /// Of what stands before `position`.
+    leader_epoch: Option<i32>,
 }
 
 impl Progress {
     /// Goes on where `resume` says, of what was asked at `now`. With an `end` it closes itself there.
     #[must_use]
     pub fn new(setting: Setting, resume: Resume, end: Option<i64>, now: Duration) -> Self {
-        let Resume { tail, position, skipped, quarantined, .. } = resume;
+        let Resume { tail, position, skipped, quarantined, leader_epoch, refused: _ } = resume;
+        let open = OpenBatch::new(setting.layout, tail, tail, quarantined);
         let mut progress = Self {
             setting,
             tail,
@@ -148,12 +157,13 @@ impl Progress {
             pending: VecDeque::new(),
             pending_bytes: 0,
             shared_bytes: 0,
-            open: OpenBatch::new(tail, tail, quarantined),
+            open,
             quarantine: Vec::new(),
             under_way: None,
             closing: None,
             batches: 0,
             fetched_at: now,
+            leader_epoch,
         };
         progress.take(now);
         progress.close_at_end();
@@ -194,6 +204,9 @@ impl Progress {
         if from != self.position || self.closing.is_some() {
             return;
         }
+        if fetched.next > from {
+            self.leader_epoch = fetched.leader_epoch;
+        }
         self.position = fetched.next.max(from);
         self.fetched_at = now;
         self.pending_bytes = fetched.records.iter().map(Record::held_bytes).sum();
@@ -211,6 +224,7 @@ impl Progress {
         let skip = Skip { from: self.position, to: start, reason: SkipReason::Retention };
         self.skips.push_back(skip);
         self.position = start;
+        self.leader_epoch = None;
         self.take(now);
         self.close_at_end();
         Some(skip)
@@ -271,7 +285,8 @@ impl Progress {
         let skips = sealed_skips.iter().chain(self.open.skipped()).chain(&self.skips);
         let most = if Misreading::OneSkipPerCommit.is_made() { 1 } else { usize::MAX };
         let skipped = skips.filter(|skip| skip.to <= handled).take(most).copied().collect();
-        Some(CommitPoint { handled, tail: self.tail, skipped, quarantined, fetched_at: self.fetched_at })
+        let Self { tail, leader_epoch, fetched_at, .. } = *self;
+        Some(CommitPoint { handled, tail, skipped, quarantined, leader_epoch, fetched_at })
     }
 
     /// Stops reading; what is held is stored, for that reason.
@@ -330,7 +345,7 @@ impl Progress {
     }
 
     fn take_records(&mut self, now: Duration) {
-        let Setting { topic, partition, prefix, limits, enrich, .. } = &self.setting;
+        let Setting { topic, partition, prefix, .. } = &self.setting;
         while let Some(skip) = self.skips.front() {
             if !self.open.skip(*skip) {
                 return;
@@ -341,7 +356,7 @@ impl Progress {
             if self.quarantine.len() >= MOST_QUARANTINED {
                 return;
             }
-            match self.open.take(limits, topic, *partition, *enrich, record, now) {
+            match self.open.take(&self.setting, record, now) {
                 Taken::Full => return,
                 Taken::Line => {}
                 Taken::Quarantine(reason) => {
@@ -361,14 +376,15 @@ impl Progress {
         let pressed = (pressed && self.open.records() > 0).then_some(Closed::Budget);
         let why = self.open.due(&self.setting.limits, now).or(closing).or(pressed)?;
         self.batches += 1;
-        let full = std::mem::replace(&mut self.open, OpenBatch::new(0, 0, 0));
+        let next = self.new_batch(0);
+        let full = std::mem::replace(&mut self.open, next);
         let sealed = full.seal(format!("{}/{}", self.setting.writer, self.batches), why, self.fetched_at);
         let to = sealed.metadata.to_offset;
         debug_assert!(
             self.pending.front().is_none_or(|next| to <= next.offset),
             "a batch ends before what is pending"
         );
-        self.open = OpenBatch::new(to, to, 0);
+        self.open = self.new_batch(to);
         self.take(now);
         Some(sealed)
     }
@@ -380,16 +396,21 @@ impl Progress {
             return;
         }
         self.position = tail;
+        self.leader_epoch = None;
         self.pending.clear();
         self.pending_bytes = 0;
         self.shared_bytes = 0;
         self.quarantine.clear();
         self.skips.clear();
-        self.open = OpenBatch::new(tail, tail, 0);
+        self.open = self.new_batch(tail);
         if self.closing == Some(Closed::End) {
             self.closing = None;
         }
         self.close_at_end();
+    }
+
+    fn new_batch(&self, tail: i64) -> OpenBatch {
+        OpenBatch::new(self.setting.layout, tail, tail, 0)
     }
 
     fn close_at_end(&mut self) {
@@ -417,6 +438,7 @@ mod tests {
             topic: "t".into(),
             partition: 0,
             prefix: Arc::default(),
+            layout: Layout::default(),
             limits: Limits { records, bytes: 1 << 20, age: AGE },
             enrich: false,
             writer: "p".into(),
@@ -447,7 +469,7 @@ mod tests {
         } else {
             Vec::new()
         };
-        Resume { tail, position, skipped, quarantined: 0, refused: None }
+        Resume { tail, position, skipped, quarantined: 0, leader_epoch: Some(3), refused: None }
     }
 
     fn fetched(records: Vec<Record>, next: i64) -> Fetched {

@@ -13,7 +13,7 @@ use coinduit_common::{
     clock::{Clock, millis},
 };
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::progress::{Settled, Work};
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     error::Fatal,
     group::lease::Lease,
     identity::{Confirm, IdentityError},
+    layout::Layout,
     ledger::{
         chain::{Chain, ChainError},
         decide::Standing,
@@ -30,6 +31,8 @@ use crate::{
     patience::{Patience, Setback},
     quarantine::Quarantined,
     reader::{Bounds, PartitionReader},
+    record_layout::{RecordObject, put::PutError},
+    tiny::TinyObjects,
 };
 
 /// Where the tail was known longer ago than this, a put starts again at reading it: whatever others have put under
@@ -45,6 +48,7 @@ pub(super) struct Store {
     pub(super) lease: Arc<Lease>,
     pub(super) clock: Clock,
     pub(super) alerts: Alerts,
+    pub(super) tiny: Arc<Mutex<TinyObjects>>,
     /// When nothing had been put yet under the name that is next, for sure (since boot).
     pub(super) tail_known_at: Mutex<Duration>,
 }
@@ -74,6 +78,7 @@ pub(super) struct Located {
 pub(super) async fn perform(store: Arc<Store>, work: Work) -> Result<Settled, Fatal> {
     match work {
         Work::Quarantine { records, fetched_at } => store.quarantine(&records, fetched_at).await,
+        Work::Put(sealed) if store.chain.layout() == Layout::Record => store.put_each(&sealed).await,
         Work::Put(sealed) => store.put(&sealed).await,
     }
 }
@@ -170,6 +175,7 @@ impl Store {
         let mut first_attempt: Option<Duration> = None;
         loop {
             self.confirm_topic(sealed.fetched_at).await?;
+            let turn = self.chain.puts().turn().await;
             // Last of all: what comes before may have taken long, or the process may have stood still.
             self.lease.held().await;
             let now = self.clock.since_boot();
@@ -181,6 +187,7 @@ impl Store {
                 first_attempt.get_or_insert(now);
                 self.chain.put(sealed).await
             };
+            drop(turn);
             match attempt {
                 Ok(standing) => {
                     match first_attempt {
@@ -203,6 +210,32 @@ impl Store {
                 }
                 Err(error) => patience.failed(setback(&error), &error).await,
             }
+        }
+    }
+
+    /// Every record of a batch as an object of its own, until all are stored.
+    async fn put_each(&self, sealed: &Sealed) -> Result<Settled, Fatal> {
+        let mut patience = self.patience();
+        let begun = Instant::now();
+        let mut left: Vec<&RecordObject> = sealed.each.iter().collect();
+        loop {
+            self.confirm_topic(sealed.fetched_at).await?;
+            self.lease.held().await;
+            let (rest, error) = self.chain.put_each(left).await;
+            left = rest;
+            let Some(error) = error else {
+                patience.over();
+                debug!(
+                    place = self.place,
+                    to = sealed.metadata.to_offset,
+                    records = sealed.each.len(),
+                    bytes = sealed.line_bytes,
+                    elapsed_ms = millis(begun.elapsed()),
+                    "records stored, one object each"
+                );
+                return Ok(Settled::Stored);
+            };
+            patience.failed(setback(&error), &error).await;
         }
     }
 
@@ -259,15 +292,25 @@ impl Store {
             Settled::Superseded { tail } => {
                 warn!(key, tail, "another writer's object stands there; going on at its end")
             }
-            _ => info!(
-                key,
-                to = metadata.to_offset,
-                records = metadata.records,
-                bytes = sealed.body.len(),
-                closed = metadata.closed.name(),
-                elapsed_ms = millis(took),
-                "object stored"
-            ),
+            _ => {
+                info!(
+                    key,
+                    from = metadata.from_offset,
+                    to = metadata.to_offset,
+                    records = metadata.records,
+                    bytes = sealed.line_bytes,
+                    stored_bytes = sealed.body.len(),
+                    closed = metadata.closed.name(),
+                    elapsed_ms = millis(took),
+                    "object stored"
+                );
+                let mut tiny = self.tiny.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(warning) =
+                    tiny.stored(sealed.line_bytes, metadata.closed, self.clock.since_boot())
+                {
+                    warn!("{warning}");
+                }
+            }
         }
     }
 }
@@ -276,17 +319,21 @@ impl Store {
 const fn setback(error: &ChainError) -> Setback {
     let permanent = error.is_permanent();
     let (kind, advice) = match error {
-        ChainError::Store(_) if permanent => (
+        ChainError::Store(_) | ChainError::Record(PutError::Store(_)) if permanent => (
             AlertKind::StoreFailed,
             "check the bucket's name, the credentials and their permissions (list, get, put); it is tried again every minute, and nothing is lost",
         ),
-        ChainError::Store(_) => (
+        ChainError::Store(_) | ChainError::Record(PutError::Store(_)) => (
             AlertKind::StoreFailed,
             "check that the store runs and can be reached; it is tried again for ever, and nothing is lost",
         ),
         ChainError::NotALink(_) => (
             AlertKind::LedgerBroken,
             "somebody wrote or changed an object in this folder; remove it if it is not the consumer's, else choose another S3_PREFIX",
+        ),
+        ChainError::Record(PutError::Taken { .. }) => (
+            AlertKind::LedgerBroken,
+            "another topic's objects are below the same prefix, or somebody changed objects; choose another S3_PREFIX and another group, or move what stands there",
         ),
     };
     Setback { permanent, kind, advice }

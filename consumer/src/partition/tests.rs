@@ -28,16 +28,20 @@ use super::{
 use crate::{
     batch::Limits,
     budget::{Budget, Reservation},
+    compression::Compression,
     error::Fatal,
     group::{board::Board, lease::Lease},
     identity::{Confirm, IdentityError},
+    layout::Layout,
     ledger::{
         chain::Chain,
         metadata::{Closed, ObjectMetadata},
         resume::{Committed, Reset},
     },
+    puts::Puts,
     reader::{Ask, Bounds, Fetched, PartitionReader, ReadError, Record},
     testing::{Fault, MemoryBucket},
+    tiny::TinyObjects,
 };
 
 /// A partition's log, shared by its readers.
@@ -160,6 +164,7 @@ struct World {
     told: Told,
     stop: watch::Sender<Option<Closed>>,
     clock: Clock,
+    layout: Layout,
     limits: Limits,
     /// What the group has, and every commit that it took.
     group: Arc<Mutex<Vec<CommitPoint>>>,
@@ -183,6 +188,7 @@ impl World {
             told: Told::default(),
             stop: watch::Sender::new(None),
             clock,
+            layout: Layout::default(),
             limits: Limits { records: 5, bytes: 1 << 20, age: Duration::from_secs(60) },
             group: Arc::default(),
             group_answers: Arc::new(AtomicBool::new(true)),
@@ -220,6 +226,7 @@ impl World {
             tail: point.tail,
             skipped: point.skipped.clone(),
             quarantined: point.quarantined,
+            leader_epoch: point.leader_epoch,
         })
     }
 
@@ -237,12 +244,14 @@ impl World {
             topic: "t".into(),
             partition: 0,
             prefix: Arc::default(),
-            limits: self.limits,
+            layout: self.layout,
+            limits: self.layout.limits(self.limits),
             enrich: false,
             writer: process.into(),
         };
         let task = PartitionTask {
-            chain: Chain::new(Arc::clone(&self.bucket) as _, Arc::default(), "t".into(), 0),
+            chain: Chain::new(Arc::clone(&self.bucket) as _, Arc::default(), "t".into(), 0)
+                .laid_out(self.layout, Puts::default()),
             setting,
             reader: Box::new(LogReader(Arc::clone(&self.log))),
             identity: Arc::clone(&self.topic) as _,
@@ -254,6 +263,7 @@ impl World {
             appeared_later: false,
             place: self.board().place(0),
             lease: Arc::clone(&self.lease),
+            tiny: Arc::new(Mutex::new(TinyObjects::new(self.limits))),
             stop: self.stop.subscribe(),
             exit_at_end,
         };
@@ -378,6 +388,96 @@ async fn a_task_that_dies_at_any_moment_is_continued_by_the_next() {
         first.abort();
         world.start("second", true).await.unwrap().unwrap();
         assert_eq!(world.stored(), world.log.lines(), "died after {died_after_ms} ms");
+    }
+}
+
+/// Every record that has a name is in one object, under one of its two names; nothing else is there but quarantine.
+fn holds_each_record_once(world: &World) {
+    let objects = world.bucket.below("");
+    let records = world.log.records.lock().unwrap();
+    let mut named = 0;
+    for record in records
+        .iter()
+        .filter(|record| record.value.as_ref().is_some_and(|value| value.starts_with(b"{\"code")))
+    {
+        let line = [record.value.as_deref().unwrap(), b"\n"].concat();
+        let there: Vec<_> =
+            objects.iter().filter(|(_, body, _)| *body == line).map(|(key, ..)| key).collect();
+        assert_eq!(there.len(), 1, "offset {} is at {there:?}", record.offset);
+        named += 1;
+    }
+    let others = objects.iter().filter(|(key, ..)| key.contains('/')).collect::<Vec<_>>();
+    assert!(others.iter().all(|(key, ..)| key.starts_with("quarantine/t/")), "{others:?}");
+    assert_eq!((objects.len() - others.len(), others.len()), (named, records.len() - named));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_record_is_one_object_whenever_a_task_dies_and_whatever_the_store_does() {
+    for died_after_ms in (0..3_000).step_by(61) {
+        let mut world = World::new();
+        world.layout = Layout::Record;
+        // Three names for forty records, none of them like another; and some that can't be named.
+        world.log.append((0..40).map(|n| match n % 10 {
+            9 => format!("{{\"n\":{n}}}"),
+            _ => format!("{{\"code\":\"C{}\",\"id\":\"i\",\"n\":{n}}}", n % 3),
+        }));
+        for fault in [
+            Fault::FailAfter,
+            Fault::FailBefore,
+            Fault::ConflictAfter,
+            Fault::ConflictBefore,
+            Fault::FailBefore,
+        ] {
+            world.bucket.fail_next(fault);
+        }
+        let first = world.start("first", false);
+        sleep(Duration::from_millis(died_after_ms)).await;
+        first.abort();
+        let committed = world.committed();
+        world.start_from("second", true, committed).await.unwrap().unwrap();
+        holds_each_record_once(&world);
+        let handled = world.group.lock().unwrap().last().unwrap().handled;
+        assert_eq!(handled, 40, "died after {died_after_ms} ms");
+        // A third that knows nothing of the group reads all of it again, and changes nothing.
+        let before = world.bucket.below("");
+        world.start("third", true).await.unwrap().unwrap();
+        assert_eq!(world.bucket.below(""), before);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_tasks_that_both_believe_to_own_a_partition_store_each_record_once() {
+    let mut world = World::new();
+    world.layout = Layout::Record;
+    world.log.append((0..200).map(|n| format!("{{\"code\":\"C{}\",\"id\":{},\"n\":{n}}}", n % 7, n / 20)));
+    let first = world.start("first", true);
+    world.limits.records = 3;
+    let second = world.start("second", true);
+    first.await.unwrap().unwrap();
+    second.await.unwrap().unwrap();
+    holds_each_record_once(&world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn compressed_objects_make_the_same_chain_whatever_the_store_does() {
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        let mut world = World::new();
+        world.layout = Layout::Log(compression);
+        world.log.append(values(0..40));
+        for fault in [Fault::FailAfter, Fault::FailBefore, Fault::ConflictAfter] {
+            world.bucket.fail_next(fault);
+        }
+        let first = world.start("first", true);
+        let second = world.start("second", true);
+        first.await.unwrap().unwrap();
+        second.await.unwrap().unwrap();
+        let (mut lines, mut tail) = (Vec::new(), 0);
+        for (key, body, metadata) in world.bucket.below("t/partition=0/") {
+            assert_eq!(key, format!("t/partition=0/{tail:020}.{}", compression.extension()));
+            tail = metadata["tooffset"].parse::<i64>().unwrap();
+            lines.extend_from_slice(&compression.unpack(body, 1 << 20).unwrap());
+        }
+        assert_eq!((tail, lines), (40, world.log.lines()));
     }
 }
 

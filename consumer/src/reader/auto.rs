@@ -102,6 +102,10 @@ impl PartitionReader for AutoReader {
         self.then.fetch(ask, room).await
     }
 
+    fn goes_on(&mut self, offset: i64, leader_epoch: i32) {
+        self.then.goes_on(offset, leader_epoch);
+    }
+
     fn memory_for(&self, bytes: usize) -> usize {
         self.first.as_ref().unwrap_or(&self.then).memory_for(bytes)
     }

@@ -139,6 +139,10 @@ impl PartitionReader for NativeReader {
         bounds.map_err(|error| self.unavailable("list offsets", error))
     }
 
+    fn goes_on(&mut self, offset: i64, leader_epoch: i32) {
+        self.reached = Some((offset, leader_epoch));
+    }
+
     fn held_bytes(&self) -> usize {
         self.left.as_ref().map_or(0, Left::held_bytes)
     }

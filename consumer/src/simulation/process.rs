@@ -28,6 +28,7 @@ use crate::{
     batch::Limits,
     config::{Config, Reader},
     error::{ConsumerError, Fatal},
+    layout::Layout,
     service::{Parts, Service},
 };
 
@@ -187,6 +188,7 @@ fn config(world: &World, setup: Setup) -> Config {
         isolation: Isolation::ReadUncommitted,
         bucket: "b".to_owned(),
         prefix: Prefix::default(),
+        layout: Layout::default(),
         limits: setup.limits,
         enrich: false,
         memory_budget: setup.memory_budget,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::aws::AmazonS3;
 use object_store::path::Path;
@@ -87,6 +88,16 @@ impl Bucket {
         let body = found.bytes().await.expect("read an object");
         let body = String::from_utf8(body.into()).expect("objects are text");
         Object { key: key.to_owned(), body, content_type, metadata }
+    }
+
+    /// What is in the object at `key`, text or not.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn bytes(&self, key: &str) -> Bytes {
+        let found = self.0.get(&Path::parse(key).expect("keys of the contract are paths")).await;
+        let found = found.unwrap_or_else(|error| panic!("get {key}: {error}"));
+        found.bytes().await.expect("read an object")
     }
 
     /// Stores `object`, whatever was there.

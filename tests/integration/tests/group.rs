@@ -126,8 +126,12 @@ async fn a_member_joins_assigns_commits_and_leaves() {
 
     let has =
         committed::committed(&mut connection, &group, &topic, &[0, 1, 2]).await.expect("what is committed");
-    let words =
-        |of: &Offset| Committed { partition: of.partition, offset: of.offset, metadata: of.metadata.clone() };
+    let words = |of: &Offset| Committed {
+        partition: of.partition,
+        offset: of.offset,
+        leader_epoch: of.leader_epoch,
+        metadata: of.metadata.clone(),
+    };
     assert_eq!(has, offsets.each_ref().map(words));
 
     leave::leave(&mut connection, &member).await.expect("leave");

@@ -88,20 +88,33 @@ pub fn answer(
 ) -> Result<Vec<Committed>, KafkaError> {
     accepted(response.error_code, OffsetFetchRequest::NAME, group)?;
     let mut told: Vec<(i32, i16, Committed)> = Vec::new();
-    let mut tell = |partition, offset, metadata: Option<_>, code| {
+    let mut tell = |partition, offset, leader_epoch, metadata: Option<_>, code| {
         let metadata = metadata.map(|words: kafka_protocol::protocol::StrBytes| words.to_string());
-        told.push((partition, code, Committed { partition, offset, metadata: metadata.unwrap_or_default() }));
+        let metadata = metadata.unwrap_or_default();
+        told.push((partition, code, Committed { partition, offset, leader_epoch, metadata }));
     };
     for found in response.topics.into_iter().filter(|found| found.name.as_str() == topic) {
         for it in found.partitions {
-            tell(it.partition_index, it.committed_offset, it.metadata, it.error_code);
+            tell(
+                it.partition_index,
+                it.committed_offset,
+                it.committed_leader_epoch,
+                it.metadata,
+                it.error_code,
+            );
         }
     }
     for found in response.groups.into_iter().filter(|found| found.group_id.as_str() == group) {
         accepted(found.error_code, OffsetFetchRequest::NAME, group)?;
         for found in found.topics.into_iter().filter(|found| found.name.as_str() == topic) {
             for it in found.partitions {
-                tell(it.partition_index, it.committed_offset, it.metadata, it.error_code);
+                tell(
+                    it.partition_index,
+                    it.committed_offset,
+                    it.committed_leader_epoch,
+                    it.metadata,
+                    it.error_code,
+                );
             }
         }
     }
