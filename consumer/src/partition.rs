@@ -15,8 +15,7 @@ use std::{
 
 use coinduit_common::{
     alert::{Alert, AlertKind, Alerts},
-    clock::{Clock, millis},
-    report::Chain as Causes,
+    clock::Clock,
 };
 use tokio::{
     sync::watch,
@@ -28,6 +27,7 @@ use crate::{
     budget::Share,
     error::Fatal,
     group::{board::Place, lease::Lease},
+    health::{Offsets, Stage},
     identity::{Confirm, IdentityError},
     ledger::{
         chain::Chain,
@@ -39,9 +39,10 @@ use crate::{
         progress::{Progress, Setting, Settled},
         store::{Known, Located, Store, perform},
     },
+    patience::{Patience, Setback},
     pending::{Pending, done},
     reader::{Bounds, Fetched, PartitionReader, ReadError},
-    trouble::Trouble,
+    vitals::PartitionVitals,
 };
 
 pub mod progress;
@@ -70,6 +71,8 @@ pub struct PartitionTask {
     pub clock: Clock,
     /// Whom to tell.
     pub alerts: Alerts,
+    /// Who shows how it stands.
+    pub vitals: PartitionVitals,
     /// The memory it may use.
     pub share: Share,
     /// What the group knows of it.
@@ -100,11 +103,12 @@ impl PartitionTask {
     /// # Errors
     /// [`Fatal`] where no attempt can help and the process has to end.
     pub async fn run(self) -> Result<(), Fatal> {
-        let Self { setting, mut reader, chain, identity, clock, alerts, share, .. } = self;
+        let Self { setting, mut reader, chain, identity, clock, alerts, vitals, share, .. } = self;
         let Self { committed, reset, appeared_later, place, lease, mut stop, exit_at_end, .. } = self;
         let topic_partition = format!("{}/{}", setting.topic, setting.partition);
         let tail_known_at = Mutex::default();
-        let store = Store { place: topic_partition, chain, identity, lease, alerts, clock, tail_known_at };
+        let store =
+            Store { place: topic_partition, chain, identity, lease, alerts, vitals, clock, tail_known_at };
         let is_first = !matches!(committed, Committed::Ours { .. });
         let known = Known { committed, reset, appeared_later };
         let located = tokio::select! {
@@ -138,14 +142,16 @@ impl PartitionTask {
                 return Ok(());
             }
         }
+        let patience = store.patience(Stage::Fetch);
         let reading = Reading {
             progress,
+            log_end: bounds.end,
             store: Arc::new(store),
             share,
             place,
             stop,
             beyond_since: None,
-            trouble: Trouble::default(),
+            patience,
             resume_at: None,
             empty_handed: 0,
         };
@@ -171,7 +177,10 @@ enum Answer {
 type Asked = (Box<dyn PartitionReader>, i64, Result<Answer, ReadError>);
 
 async fn ask(mut reader: Box<dyn PartitionReader>, from: i64, store: Arc<Store>) -> Asked {
-    let answer = match reader.fetch(from).await {
+    let timing = store.vitals.metrics().begin(Stage::Fetch);
+    let fetched = reader.fetch(from).await;
+    timing.done();
+    let answer = match fetched {
         Ok(fetched) => Ok(Answer::Fetched(fetched)),
         // A topic that was created again begins at 0: what we have may lie behind its end.
         Err(ReadError::OutOfRange { .. }) => match store.identity.confirm(store.clock.since_boot()).await {
@@ -186,14 +195,16 @@ async fn ask(mut reader: Box<dyn PartitionReader>, from: i64, store: Arc<Store>)
 /// The loop's state.
 struct Reading {
     progress: Progress,
+    /// The log's end, as it was seen last.
+    log_end: i64,
     store: Arc<Store>,
     share: Share,
     place: Place,
     stop: watch::Receiver<Option<Closed>>,
     /// Since when the log has ended before the position.
     beyond_since: Option<Duration>,
-    /// The reader's.
-    trouble: Trouble,
+    /// With the reader.
+    patience: Patience,
     /// Don't ask the log before this.
     resume_at: Option<Instant>,
     /// So many fetches in a row brought nothing although there should be something.
@@ -214,6 +225,12 @@ impl Reading {
                 work = Some(Box::pin(perform(Arc::clone(&self.store), todo)));
             }
             if let Some(point) = self.progress.commit_point() {
+                self.store.vitals.stands(Offsets {
+                    tail: point.tail,
+                    handled: point.handled,
+                    end: self.log_end,
+                    oldest_ms: self.progress.oldest_timestamp_ms(),
+                });
                 self.place.want(point);
             }
             if self.progress.is_done() {
@@ -225,6 +242,7 @@ impl Reading {
                 && let Some(from) = self.progress.fetch_from()
                 && let Some(reader) = idle.take()
             {
+                self.patience.begins();
                 asked = Some(Box::pin(ask(reader, from, Arc::clone(&self.store))));
             }
             let wake_at = self.wake_at(now, idle.is_some());
@@ -290,7 +308,8 @@ impl Reading {
                 } else {
                     "check that the brokers run and can be reached; it is tried again for ever, and nothing is lost while it is retained"
                 };
-                self.pause(now, permanent, &error, advice);
+                let setback = Setback { permanent, kind: AlertKind::KafkaFailed, advice };
+                self.resume_at = Some(Instant::now() + self.patience.count(setback, &error));
             }
         }
         Ok(())
@@ -317,9 +336,8 @@ impl Reading {
                 Alert::new(AlertKind::KafkaFailed, &self.store.place, what, advice).detail("offset", from),
             );
         }
-        if let Some(lasted) = self.trouble.over(now) {
-            info!(partition, seconds = lasted.as_secs(), "reading again");
-        }
+        self.patience.over();
+        self.log_end = fetched.high_watermark.max(fetched.next);
         self.progress.fetched(from, fetched, now);
     }
 
@@ -348,37 +366,17 @@ impl Reading {
             self.resume_at = Some(Instant::now() + Duration::from_secs(1));
             return;
         }
-        let error = ReadError::OutOfRange { offset: from };
-        let verdict = self.trouble.failed(now, true);
-        if verdict.tell {
-            let what =
-                format!("the log ends at {}, but everything below {from} was read already", bounds.end);
-            let advice = "records were lost by the cluster (unclean leader election, or a restored backup); compare the log with the objects, then start with another S3_PREFIX and another group";
-            self.store.alerts.send(
-                Alert::new(AlertKind::LogTruncated, &self.store.place, what, advice)
-                    .detail("position", from)
-                    .detail("log_end", bounds.end),
-            );
-        }
-        warn!(partition = self.progress.partition(), log_end = bounds.end, %error, "the log ends before what was read, trying again");
-        self.resume_at = Some(Instant::now() + verdict.wait);
-    }
-
-    fn pause(&mut self, now: Duration, permanent: bool, error: &ReadError, advice: &str) {
-        let verdict = self.trouble.failed(now, permanent);
-        let causes = Causes(error).to_string();
+        let what = format!("the log ends at {}, but everything below {from} was read already", bounds.end);
+        let advice = "records were lost by the cluster (unclean leader election, or a restored backup); compare the log with the objects, then start with another S3_PREFIX and another group";
+        let alert = Alert::new(AlertKind::LogTruncated, &self.store.place, what, advice)
+            .detail("position", from)
+            .detail("log_end", bounds.end);
         warn!(
             partition = self.progress.partition(),
-            error = causes,
-            wait_ms = millis(verdict.wait),
-            "can't read, trying again"
+            position = from,
+            log_end = bounds.end,
+            "the log ends before what was read, trying again"
         );
-        if verdict.tell {
-            self.store.alerts.send(
-                Alert::new(AlertKind::KafkaFailed, &self.store.place, causes, advice)
-                    .detail("position", self.progress.position()),
-            );
-        }
-        self.resume_at = Some(Instant::now() + verdict.wait);
+        self.resume_at = Some(Instant::now() + self.patience.count_as(true, alert));
     }
 }
