@@ -268,7 +268,7 @@ impl State {
 
 /// What the task does next.
 enum Step {
-    Send(Letter),
+    Send(Box<Letter>),
     Wait(Option<Instant>),
     End,
 }
@@ -284,7 +284,7 @@ impl Desk {
         match state.throttle.due(self.began.elapsed(), hurry) {
             Some(letter) => {
                 state.is_sending = true;
-                Step::Send(letter)
+                Step::Send(Box::new(letter))
             }
             None if state.closed => Step::End,
             None => Step::Wait(state.throttle.due_at().map(|at| self.began + at)),

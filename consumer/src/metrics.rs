@@ -200,6 +200,9 @@ impl Metrics {
     }
 }
 
+/// `topic` and `partition`.
+type PartitionLabels<'a> = ([(&'static str, &'a str); 1], [(&'static str, i32); 1]);
+
 const fn label(name: &'static str, value: &'static str) -> Label {
     [(name, value)]
 }
@@ -357,7 +360,7 @@ impl Collector for Sources {
 }
 
 impl Sources {
-    fn labels(&self, partition: i32) -> ([(&'static str, &str); 1], [(&'static str, i32); 1]) {
+    fn labels(&self, partition: i32) -> PartitionLabels<'_> {
         ([("topic", &*self.topic)], [("partition", partition)])
     }
 }
