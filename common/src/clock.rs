@@ -74,6 +74,19 @@ pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// For people: `45s`, `2m 5s`, `3h 2m`, `4d 1h`.
+#[must_use]
+pub fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {}m", minutes % 60),
+        _ => format!("{days}d {}h", hours % 24),
+    }
+}
+
 /// RFC 3339 in UTC with milliseconds: `2026-11-23T10:05:00.000Z`, the form of every instant that
 /// Coinduit writes.
 #[must_use]
@@ -106,6 +119,13 @@ mod tests {
         assert_eq!(rfc3339_ms(-1), "1969-12-31T23:59:59.999Z");
         assert!(rfc3339_ms(i64::MAX).starts_with("+262142-"));
         assert!(rfc3339_ms(i64::MIN).starts_with("-262143-"));
+    }
+
+    #[test]
+    fn durations_are_said_in_two_units() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (125, "2m 5s"), (7_320, "2h 2m"), (90_000, "1d 1h")] {
+            assert_eq!(in_words(Duration::from_secs(seconds)), text);
+        }
     }
 
     #[test]

@@ -214,6 +214,12 @@ impl OpenBatch {
         self.stored.map(|stored| stored.first_offset)
     }
 
+    /// The timestamp of its first line's record.
+    #[must_use]
+    pub fn first_timestamp_ms(&self) -> Option<i64> {
+        self.stored.map(|stored| stored.first_timestamp_ms)
+    }
+
     /// How many records were quarantined before its first line.
     #[must_use]
     pub const fn quarantined_ahead(&self) -> u64 {

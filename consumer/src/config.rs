@@ -1,6 +1,9 @@
 //! What the operator wrote ([`Args`]) and what the program may rely on ([`Config`]).
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    time::Duration,
+};
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand};
 use coinduit_common::{
@@ -37,6 +40,8 @@ Exit codes: 0 done, 1 failed (running again may help), 2 misconfigured, 3 the au
 pub enum Command {
     /// Read and write until told to stop (the default)
     Run(Box<Args>),
+    /// Ask the consumer that runs on this machine whether it is ready, for container health checks; exit code 0 or 1
+    Health(HealthArgs),
     /// Prove that the objects have no gap and no overlap, and hold what the topic still has
     Audit(Box<AuditArgs>),
 }
@@ -105,12 +110,46 @@ pub struct Args {
     /// How long SIGTERM waits for what is held to be stored [default: 25s]
     #[arg(long, env = "DRAIN_TIMEOUT", value_name = "DURATION", help_heading = "Running")]
     drain_timeout: Option<String>,
+    /// Where /metrics, /livez and /readyz are served, as ADDRESS:PORT, or off [default: 0.0.0.0:9090]
+    #[arg(long, env = "HTTP_ADDR", value_name = "ADDRESS", help_heading = "Running")]
+    http_addr: Option<String>,
     /// SNS topic that is told when something goes wrong [default: none]
     #[arg(long, env = "SNS_TOPIC_ARN", value_name = "ARN", help_heading = "Running")]
     sns_topic_arn: Option<String>,
     /// Store everything up to the log's end as it is now, then exit 0
     #[arg(long, action = ArgAction::SetTrue, help_heading = "Running")]
     exit_at_end: bool,
+}
+
+/// What the operator wrote for `health`.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub struct HealthArgs {
+    /// Where the consumer serves /readyz, as ADDRESS:PORT [default: 0.0.0.0:9090, asked at 127.0.0.1]
+    #[arg(long, env = "HTTP_ADDR", value_name = "ADDRESS")]
+    http_addr: Option<String>,
+    /// Ask whether it lives (/livez) instead of whether it is ready (/readyz)
+    #[arg(long, action = ArgAction::SetTrue)]
+    live: bool,
+}
+
+impl HealthArgs {
+    /// Whom to ask, and for what.
+    ///
+    /// # Errors
+    /// Every fault.
+    pub fn read(&self) -> Result<(SocketAddr, &'static str), Faults> {
+        let mut faults = Faults::default();
+        let address = faults.read("HTTP_ADDR", self.http_addr.as_deref(), Some(HTTP_ADDR), http_addr);
+        if address.is_none() {
+            faults.add(
+                "HTTP_ADDR",
+                "is off, so nobody can be asked",
+                "write the address that the consumer listens at",
+            );
+        }
+        let path = if self.live { "/livez" } else { "/readyz" };
+        faults.into_result((address.unwrap_or(HTTP_ADDR), path))
+    }
 }
 
 /// `KAFKA_READER`: which client reads.
@@ -157,6 +196,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// End at the log's end.
     pub exit_at_end: bool,
+    /// Where `/metrics`, `/livez` and `/readyz` are served, if they are.
+    pub http_addr: Option<SocketAddr>,
     /// Whom to tell.
     pub sns_topic_arn: Option<String>,
     /// The AWS side.
@@ -279,6 +320,7 @@ impl Config {
                 config::duration,
             ),
             exit_at_end: args.exit_at_end,
+            http_addr: faults.read("HTTP_ADDR", args.http_addr.as_deref(), Some(HTTP_ADDR), http_addr),
             sns_topic_arn: faults.read("SNS_TOPIC_ARN", args.sns_topic_arn.as_deref(), None, |text| {
                 topic_arn(text).map(Some).map_err(|error| error.to_string())
             }),
@@ -296,6 +338,16 @@ fn name(text: &str) -> Result<String, String> {
     } else {
         Err("write at most 249 characters, none of them a control character".to_owned())
     }
+}
+
+/// Where `/metrics` and the others are served unless the operator says otherwise.
+const HTTP_ADDR: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 9090));
+
+fn http_addr(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| "write an address and a port, such as 0.0.0.0:9090, or off".to_owned())
 }
 
 fn session_timeout(text: &str) -> Result<Duration, String> {
@@ -384,6 +436,7 @@ mod tests {
             compression: own("brotli"),
             s3_prefix: own("/a"),
             sns_topic_arn: own("alerts"),
+            http_addr: own("9090"),
             ..Args::default()
         };
         let text = config(args).unwrap_err().to_string();
@@ -395,6 +448,7 @@ mod tests {
             "COMPRESSION",
             "S3_PREFIX",
             "SNS_TOPIC_ARN",
+            "HTTP_ADDR",
             "S3_BUCKET",
         ] {
             assert!(text.contains(name), "{name} is missing in {text}");
@@ -417,6 +471,18 @@ mod tests {
         let both = with(Some("record"), Some("zstd")).unwrap_err();
         assert!(both.contains("COMPRESSION") && both.contains("OBJECT_LAYOUT=log"), "{both}");
         assert!(with(Some("Log"), None).unwrap_err().contains("write log or record"));
+    }
+
+    #[test]
+    fn the_http_side_can_be_moved_and_turned_off() {
+        let at = |text: &str| {
+            config(Args { s3_bucket: own("b"), http_addr: own(text), ..Args::default() }).unwrap().http_addr
+        };
+        assert_eq!(at("[::1]:80"), Some("[::1]:80".parse().unwrap()));
+        assert_eq!((at("off"), at("")), (None, Some(HTTP_ADDR)));
+        let asks = |text: &str, live| HealthArgs { http_addr: own(text), live }.read();
+        assert_eq!(asks("", true).unwrap(), (HTTP_ADDR, "/livez"));
+        assert!(asks("off", false).unwrap_err().to_string().contains("HTTP_ADDR"));
     }
 
     #[test]

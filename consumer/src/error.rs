@@ -2,7 +2,9 @@
 
 use coinduit_common::{alert::AlertKind, exit::Exit};
 
-use crate::{group::event::GroupError, identity::IdentityError, ownership::OwnershipError};
+use crate::{
+    group::event::GroupError, http::ListenError, identity::IdentityError, ownership::OwnershipError,
+};
 
 /// Nothing that is tried again can help.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,9 @@ pub enum ConsumerError {
         #[source]
         source: object_store::Error,
     },
+    /// `/metrics` and the others can't be served.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// What was held could not be stored in time. It is in Kafka, and will be read again.
     #[error("{partitions} partitions still held records when DRAIN_TIMEOUT ended; they will be read again")]
     NotDrained {
@@ -61,7 +66,7 @@ impl ConsumerError {
     #[must_use]
     pub const fn exit(&self) -> Exit {
         match self {
-            Self::Fatal(_) | Self::Client { .. } => Exit::Misconfigured,
+            Self::Fatal(_) | Self::Client { .. } | Self::Listen(_) => Exit::Misconfigured,
             Self::NotDrained { .. } | Self::Crashed(_) => Exit::Failed,
         }
     }

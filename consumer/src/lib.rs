@@ -25,10 +25,13 @@ pub mod compression;
 pub mod config;
 pub mod error;
 pub mod group;
+pub mod health;
+pub mod http;
 pub mod identity;
 pub mod layout;
 pub mod ledger;
 pub mod lines;
+pub mod metrics;
 pub mod ownership;
 pub mod partition;
 pub mod patience;
@@ -44,6 +47,7 @@ mod simulation;
 mod testing;
 pub mod tiny;
 pub mod trouble;
+pub mod vitals;
 
 use config::{Config, Reader};
 use error::ConsumerError;
@@ -52,7 +56,9 @@ use identity::{Confirm, Identity};
 use ledger::s3::S3Bucket;
 use reader::{OpenReader, auto::AutoReaders, native::NativeReaders, rskafka::Readers};
 use service::{Parts, Service};
+use tokio::task::JoinSet;
 use uuid::Uuid;
+use vitals::Vitals;
 
 /// How long alerts get to leave when the process ends.
 const LAST_ALERTS: std::time::Duration = std::time::Duration::from_secs(3);
@@ -69,6 +75,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         warn!("{warning}");
     }
     info!(brokers = %config.kafka.bootstrap, topic = config.kafka.topic, group = config.group_id, bucket = config.bucket, prefix = config.prefix.as_str(), reader = ?config.reader, isolation = ?config.isolation, "consumer starts");
+    let listener = match config.http_addr {
+        Some(address) => Some(http::listen(address).await?),
+        None => None,
+    };
     let aws = Aws::new(config.aws.clone()).await;
     let client = aws
         .s3(&config.bucket)
@@ -77,6 +87,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         Some(arn) => Alerts::start("consumer", Clock::System, SnsSender::new(&aws, arn.clone())),
         None => Alerts::logged_only(),
     };
+    let vitals = Vitals::new(&config.kafka.topic, config.limits.age, Clock::System, alerts.clone());
+    let mut server = JoinSet::new();
+    if let Some(listener) = listener {
+        info!(address = ?listener.local_addr().ok(), "serving /metrics, /livez and /readyz");
+        server.spawn(http::serve(listener, Arc::clone(&vitals)));
+    }
     let topic: Arc<dyn Confirm> = Arc::new(Identity::new(config.kafka.clone(), Clock::System));
     let readers = readers(&config, &topic);
     let coordinator =
@@ -87,6 +103,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         readers,
         coordinator: Arc::new(coordinator),
         alerts: alerts.clone(),
+        vitals,
         clock: Clock::System,
         process: Uuid::new_v4().to_string().into(),
     };

@@ -16,7 +16,8 @@ use coinduit_common::{
 };
 use coinduit_consumer::{
     audit::{self, settings::AuditConfig},
-    config::{Cli, Command, Config},
+    config::{Cli, Command, Config, HealthArgs},
+    http,
 };
 use tracing::{error, info};
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
             telemetry::init(config.log.clone());
             to_the_end(run(config))
         }),
+        Command::Health(args) => health(&args),
         Command::Audit(args) => AuditConfig::new(&args, &env).map(|config| {
             telemetry::init(config.log.clone());
             to_the_end(look(config))
@@ -94,6 +96,20 @@ async fn look(config: AuditConfig) -> io::Result<Exit> {
             error.exit()
         }
     })
+}
+
+/// Asks the consumer on this machine how it is. Needs no set-up: it runs every few seconds, in an image without a shell.
+fn health(args: &HealthArgs) -> Result<Exit, Faults> {
+    let (address, path) = args.read()?;
+    Ok(to_the_end(async move {
+        let (exit, said) = match http::ask(address, path).await {
+            Ok((ok, said)) => (if ok { Exit::Done } else { Exit::Failed }, said),
+            Err(error) => (Exit::Failed, format!("error: {}\n", Chain(&error))),
+        };
+        // Where nobody listens any more, the exit code still says it.
+        drop(io::stdout().lock().write_all(said.as_bytes()));
+        Ok(exit)
+    }))
 }
 
 /// How far the audit has come: one line that is written over, for people who watch.

@@ -15,8 +15,7 @@ use std::{
 
 use coinduit_common::{
     alert::{Alert, AlertKind, Alerts},
-    clock::{Clock, millis},
-    report::Chain as Causes,
+    clock::Clock,
 };
 use tokio::{
     sync::watch,
@@ -28,6 +27,7 @@ use crate::{
     budget::{Reservation, Share},
     error::Fatal,
     group::{board::Place, lease::Lease},
+    health::{Offsets, Stage},
     identity::{Confirm, IdentityError},
     ledger::{
         chain::Chain,
@@ -39,10 +39,11 @@ use crate::{
         progress::{Progress, Setting, Settled},
         store::{Known, Located, Store, perform},
     },
+    patience::{Patience, Setback},
     pending::{Pending, done},
     reader::{Ask, Bounds, Fetched, PartitionReader, ReadError, Record},
     tiny::TinyObjects,
-    trouble::Trouble,
+    vitals::PartitionVitals,
 };
 
 pub mod progress;
@@ -75,6 +76,8 @@ pub struct PartitionTask {
     pub clock: Clock,
     /// Whom to tell.
     pub alerts: Alerts,
+    /// Who shows how it stands.
+    pub vitals: PartitionVitals,
     /// The memory it may use.
     pub share: Share,
     /// What the group knows of it.
@@ -107,12 +110,21 @@ impl PartitionTask {
     /// # Errors
     /// [`Fatal`] where no attempt can help and the process has to end.
     pub async fn run(self) -> Result<(), Fatal> {
-        let Self { setting, mut reader, chain, identity, clock, alerts, share, .. } = self;
+        let Self { setting, mut reader, chain, identity, clock, alerts, vitals, share, .. } = self;
         let Self { committed, reset, appeared_later, place, lease, tiny, mut stop, exit_at_end, .. } = self;
         let topic_partition = format!("{}/{}", setting.topic, setting.partition);
         let tail_known_at = Mutex::default();
-        let store =
-            Store { place: topic_partition, chain, identity, lease, alerts, clock, tiny, tail_known_at };
+        let store = Store {
+            place: topic_partition,
+            chain,
+            identity,
+            lease,
+            alerts,
+            vitals,
+            clock,
+            tiny,
+            tail_known_at,
+        };
         let is_first = !matches!(committed, Committed::Ours { .. });
         let known = Known { committed, reset, appeared_later };
         let located = tokio::select! {
@@ -149,17 +161,18 @@ impl PartitionTask {
                 return Ok(());
             }
         }
+        let patience = store.patience(Stage::Fetch);
         let reading = Reading {
             progress,
+            log_end: bounds.end,
             store: Arc::new(store),
             share,
             place,
             stop,
             beyond_since: None,
-            trouble: Trouble::default(),
+            patience,
             resume_at: None,
             empty_handed: 0,
-            log_end: bounds.end,
             last_answer: 0,
             reader_bytes: 0,
         };
@@ -205,7 +218,10 @@ async fn ask(
     store: Arc<Store>,
 ) -> Asked {
     let room = room.await;
-    let answer = match reader.fetch(ask, &room).await {
+    let timing = store.vitals.metrics().begin(Stage::Fetch);
+    let fetched = reader.fetch(ask, &room).await;
+    timing.done();
+    let answer = match fetched {
         Ok(fetched) => Ok(Answer::Fetched(fetched)),
         // A topic that was created again begins at 0: what we have may lie behind its end.
         Err(ReadError::OutOfRange { .. }) => match store.identity.confirm(store.clock.since_boot()).await {
@@ -220,20 +236,20 @@ async fn ask(
 /// The loop's state.
 struct Reading {
     progress: Progress,
+    /// The log's end, as it was seen last.
+    log_end: i64,
     store: Arc<Store>,
     share: Share,
     place: Place,
     stop: watch::Receiver<Option<Closed>>,
     /// Since when the log has ended before the position.
     beyond_since: Option<Duration>,
-    /// The reader's.
-    trouble: Trouble,
+    /// With the reader.
+    patience: Patience,
     /// Don't ask the log before this.
     resume_at: Option<Instant>,
     /// So many fetches in a row brought nothing although there should be something.
     empty_handed: u32,
-    /// Where the log ended when it was last seen.
-    log_end: i64,
     /// How many bytes the last answer had.
     last_answer: usize,
     /// How many bytes the reader keeps for the next question.
@@ -254,6 +270,12 @@ impl Reading {
                 work = Some(Box::pin(perform(Arc::clone(&self.store), todo)));
             }
             if let Some(point) = self.progress.commit_point() {
+                self.store.vitals.stands(Offsets {
+                    tail: point.tail,
+                    handled: point.handled,
+                    end: self.log_end,
+                    oldest_ms: self.progress.oldest_timestamp_ms(),
+                });
                 self.place.want(point);
             }
             if self.progress.is_done() {
@@ -264,6 +286,7 @@ impl Reading {
                 && let Some(from) = self.progress.fetch_from()
                 && let Some(reader) = idle.take()
             {
+                self.patience.begins();
                 let question = self.question(from);
                 let room = self.share.reserve(reader.memory_for(question.max_bytes.max(self.last_answer)));
                 asked = Some(Box::pin(ask(reader, question, room, Arc::clone(&self.store))));
@@ -333,7 +356,7 @@ impl Reading {
             Ok(Answer::Another(error)) => return Err(Fatal::TopicRecreated(error)),
             Ok(Answer::Outside(bounds)) if bounds.start > from => self.lost(bounds, now),
             Ok(Answer::Outside(bounds)) => self.beyond(from, bounds, now),
-            Err(error @ ReadError::Truncated { .. }) => self.truncated(now, &error),
+            Err(error @ ReadError::Truncated { .. }) => self.truncated(&error),
             Err(error) => {
                 let permanent = matches!(error, ReadError::Undecodable { .. });
                 let advice = if permanent {
@@ -341,7 +364,8 @@ impl Reading {
                 } else {
                     "check that the brokers run and can be reached; it is tried again for ever, and nothing is lost while it is retained"
                 };
-                self.pause(now, permanent, &error, advice);
+                let setback = Setback { permanent, kind: AlertKind::KafkaFailed, advice };
+                self.resume_at = Some(Instant::now() + self.patience.count(setback, &error));
             }
         }
         Ok(())
@@ -358,7 +382,6 @@ impl Reading {
         );
         let nothing = fetched.records.is_empty() && fetched.next == from && fetched.high_watermark > from;
         self.empty_handed = if nothing { self.empty_handed.saturating_add(1) } else { 0 };
-        self.log_end = fetched.high_watermark;
         let held: usize = fetched.records.iter().map(Record::held_bytes).sum();
         self.last_answer = held.max(fetched.shared_bytes);
         if self.empty_handed == EMPTY_HANDED {
@@ -371,9 +394,8 @@ impl Reading {
                 Alert::new(AlertKind::KafkaFailed, &self.store.place, what, advice).detail("offset", from),
             );
         }
-        if let Some(lasted) = self.trouble.over(now) {
-            info!(partition, seconds = lasted.as_secs(), "reading again");
-        }
+        self.patience.over();
+        self.log_end = fetched.high_watermark.max(fetched.next);
         self.progress.fetched(from, fetched, now);
     }
 
@@ -402,39 +424,16 @@ impl Reading {
             self.resume_at = Some(Instant::now() + Duration::from_secs(1));
             return;
         }
-        self.truncated(now, &EndsBefore { end: bounds.end, position: from });
+        self.truncated(&EndsBefore { end: bounds.end, position: from });
     }
 
     /// What was read is not what the log holds now: it stands still until a person has decided.
-    fn truncated(&mut self, now: Duration, error: &(dyn std::error::Error + Send + Sync + 'static)) {
+    fn truncated(&mut self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
         let position = self.progress.position();
-        let verdict = self.trouble.failed(now, true);
-        if verdict.tell {
-            let advice = "records were lost by the cluster (unclean leader election, or a restored backup); compare the log with the objects, then start with another S3_PREFIX and another group";
-            self.store.alerts.send(
-                Alert::new(AlertKind::LogTruncated, &self.store.place, error.to_string(), advice)
-                    .detail("position", position),
-            );
-        }
+        let advice = "records were lost by the cluster (unclean leader election, or a restored backup); compare the log with the objects, then start with another S3_PREFIX and another group";
+        let alert = Alert::new(AlertKind::LogTruncated, &self.store.place, error.to_string(), advice)
+            .detail("position", position);
         warn!(partition = self.progress.partition(), position, %error, "the log was cut, looking again");
-        self.resume_at = Some(Instant::now() + verdict.wait);
-    }
-
-    fn pause(&mut self, now: Duration, permanent: bool, error: &ReadError, advice: &str) {
-        let verdict = self.trouble.failed(now, permanent);
-        let causes = Causes(error).to_string();
-        warn!(
-            partition = self.progress.partition(),
-            error = causes,
-            wait_ms = millis(verdict.wait),
-            "can't read, trying again"
-        );
-        if verdict.tell {
-            self.store.alerts.send(
-                Alert::new(AlertKind::KafkaFailed, &self.store.place, causes, advice)
-                    .detail("position", self.progress.position()),
-            );
-        }
-        self.resume_at = Some(Instant::now() + verdict.wait);
+        self.resume_at = Some(Instant::now() + self.patience.count_as(true, alert));
     }
 }

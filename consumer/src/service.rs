@@ -37,6 +37,7 @@ use crate::{
         member::Setting as Membership,
         session::{self, Session, Turn},
     },
+    health::{Phase, Stage},
     identity::{Confirm, IdentityError},
     ledger::{
         bucket::Bucket, chain::Chain, commit::LedgerId, manifest::Manifest, metadata::Closed,
@@ -49,6 +50,7 @@ use crate::{
     puts::Puts,
     reader::OpenReader,
     tiny::TinyObjects,
+    vitals::Vitals,
 };
 
 /// How often the topic is looked at for added partitions.
@@ -75,6 +77,8 @@ pub struct Parts {
     pub coordinator: Arc<dyn Coordinator>,
     /// Whom to tell.
     pub alerts: Alerts,
+    /// Who shows how it stands.
+    pub vitals: Arc<Vitals>,
     /// What time it is.
     pub clock: Clock,
     /// A name that no other process has or had.
@@ -111,6 +115,8 @@ impl Service {
         let budget = Budget::new(config.memory_budget);
         let lease = Arc::new(Lease::new(parts.clock.clone()));
         let tiny = Arc::new(Mutex::new(TinyObjects::new(config.limits)));
+        let used = Arc::clone(&budget);
+        parts.vitals.budget(config.memory_budget, move || used.used());
         Self { config, parts, budget, board: Arc::default(), lease, puts: Puts::default(), tiny }
     }
 
@@ -119,7 +125,12 @@ impl Service {
     /// # Errors
     /// [`ConsumerError`].
     pub async fn run(self, shutdown: impl Future<Output = &'static str>) -> Result<(), ConsumerError> {
-        let result = self.start_and_serve(shutdown).await;
+        // Side by side in one task: the loop that stands still says no more that it turns.
+        let result = tokio::select! {
+            biased;
+            result = self.start_and_serve(shutdown) => result,
+            never = self.parts.vitals.beat() => match never {},
+        };
         if let Err(ConsumerError::Fatal(fatal)) = &result {
             let advice = "the consumer has stopped, and will stop again until this is changed";
             self.parts.alerts.send(Alert::new(
@@ -156,21 +167,15 @@ impl Service {
 
     /// Waits for the topic, and claims its folder.
     async fn start(&self) -> Result<Ledger, Fatal> {
-        let Parts { topic: identity, alerts, clock, bucket, .. } = &self.parts;
+        let Parts { topic: identity, alerts, clock, bucket, vitals, .. } = &self.parts;
         let place = &self.config.kafka.topic;
-        let mut patience = Patience::new(alerts, clock, place);
+        let mut patience = Patience::new(alerts, clock, place, vitals.slot(Stage::Topic));
         let topic = loop {
             match identity.describe().await {
                 Ok(topic) => break topic,
                 Err(error) => {
-                    let missing = matches!(error, IdentityError::Missing { .. });
-                    let kind = if missing { AlertKind::TopicChanged } else { AlertKind::KafkaFailed };
-                    let advice = if missing {
-                        "create the topic, or set KAFKA_TOPIC; the consumer waits for it"
-                    } else {
-                        "check KAFKA_BOOTSTRAP_SERVERS, and that the brokers run and can be reached; the consumer waits for them"
-                    };
-                    patience.failed(Setback { permanent: false, kind, advice }, &error).await;
+                    let setback = Setback { permanent: false, ..not_described(&error) };
+                    patience.failed(setback, &error).await;
                 }
             }
         };
@@ -183,11 +188,13 @@ impl Service {
         );
         patience.over();
         let manifest = Manifest::for_topic(&topic).laid_out(self.config.layout);
-        let mut patience = Patience::new(alerts, clock, &self.config.bucket);
+        vitals.phase(Phase::Claim);
+        let mut patience = Patience::new(alerts, clock, &self.config.bucket, vitals.slot(Stage::Claim));
         loop {
             match ownership::claim(&**bucket, &self.config.prefix, place, &manifest, count(&topic)).await {
                 Ok(claimed) => {
                     patience.over();
+                    vitals.phase(Phase::Share);
                     return Ok(Ledger {
                         id: LedgerId::new(&self.config.bucket, &self.config.prefix, &topic.printed_id()),
                         first_partitions: claimed.first_partitions,
@@ -213,6 +220,23 @@ struct Ledger {
     first_partitions: i32,
 }
 
+/// What it means for people that the topic could not be looked up.
+const fn not_described(error: &IdentityError) -> Setback {
+    if let IdentityError::Missing { .. } = error {
+        Setback {
+            permanent: true,
+            kind: AlertKind::TopicChanged,
+            advice: "create the topic, or set KAFKA_TOPIC; the consumer waits for it",
+        }
+    } else {
+        Setback {
+            permanent: false,
+            kind: AlertKind::KafkaFailed,
+            advice: "check KAFKA_BOOTSTRAP_SERVERS, and that the brokers run and can be reached; the consumer waits for them",
+        }
+    }
+}
+
 fn count(topic: &Topic) -> i32 {
     i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX)
 }
@@ -231,6 +255,7 @@ struct Crew<'a> {
     /// With `--exit-at-end`: end then, if nothing is held.
     idle_at: Option<Instant>,
     look: Pending<Result<Topic, IdentityError>>,
+    look_patience: Patience,
 }
 
 /// One partition's task.
@@ -262,7 +287,10 @@ impl<'a> Crew<'a> {
             lease: Arc::clone(&service.lease),
             clock: service.parts.clock.clone(),
             alerts: service.parts.alerts.clone(),
+            vitals: Arc::clone(&service.parts.vitals),
         };
+        let Parts { alerts, clock, vitals, .. } = &service.parts;
+        let look_patience = Patience::new(alerts, clock, &kafka.topic, vitals.slot(Stage::Topic));
         let mut crew = Self {
             service,
             ledger,
@@ -273,6 +301,7 @@ impl<'a> Crew<'a> {
             begun: 0,
             idle_at: None,
             look: None,
+            look_patience,
         };
         crew.look_later();
         crew
@@ -358,6 +387,7 @@ impl<'a> Crew<'a> {
             identity: Arc::clone(&parts.topic),
             clock: parts.clock.clone(),
             alerts: parts.alerts.clone(),
+            vitals: parts.vitals.partition(partition, self.begun),
             share: budget.share(),
             committed,
             reset: config.reset,
@@ -433,15 +463,20 @@ impl<'a> Crew<'a> {
             sleep(LOOK_FOR_PARTITIONS).await;
             topic.describe().await
         }));
+        self.look_patience.begins();
     }
 
     fn looked(&mut self, topic: Result<Topic, IdentityError>) -> Result<(), Fatal> {
         self.look_later();
         match topic {
-            Ok(topic) => self.session.partitions(count(&topic)),
+            Ok(topic) => {
+                self.look_patience.over();
+                self.session.partitions(count(&topic))
+            }
             Err(error @ IdentityError::Recreated { .. }) => Err(Fatal::TopicRecreated(error)),
             Err(error) => {
-                warn!(error = %Causes(&error), "can't look for added partitions now");
+                // It is looked at again in its time, whatever came.
+                let _wait = self.look_patience.count(not_described(&error), &error);
                 Ok(())
             }
         }
@@ -451,6 +486,7 @@ impl<'a> Crew<'a> {
     async fn stop(&mut self) -> Result<(), ConsumerError> {
         let deadline = Instant::now() + self.service.config.drain_timeout;
         self.releasing = None;
+        self.service.parts.vitals.phase(Phase::Stop);
         self.session.stopping()?;
         for partition in self.hands.keys() {
             self.stop_hand(*partition, Closed::Shutdown);

@@ -55,7 +55,7 @@ fn consumer(stack: &Stack) -> Command {
     let built = Path::new(env!("CARGO_BIN_EXE_coinduit-local")).with_file_name("consumer");
     assert!(built.is_file(), "there is no {}: run `cargo build` (make test does)", built.display());
     let mut command = Command::new(built);
-    command.env_clear().envs(stack.env());
+    command.env_clear().envs(stack.env()).env("HTTP_ADDR", "off");
     command
 }
 

@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin};
 
-use aws_sdk_sns::{Client, error::DisplayErrorContext};
+use aws_sdk_sns::{Client, error::DisplayErrorContext, operation::publish::PublishError};
 
 use super::{AlertSender, SendError};
 use crate::aws::Aws;
@@ -31,7 +31,19 @@ impl AlertSender for SnsSender {
         Box::pin(async move {
             let request = self.client.publish().topic_arn(&self.topic_arn).subject(subject).message(body);
             let sent = request.send().await;
-            sent.map(drop).map_err(|error| SendError::Refused(DisplayErrorContext(error).to_string()))
+            sent.map(drop).map_err(|error| {
+                use PublishError as E;
+                let may_pass = match error.as_service_error() {
+                    None => true,
+                    Some(E::InternalErrorException(_) | E::KmsThrottlingException(_)) => true,
+                    Some(other) => matches!(
+                        other.meta().code(),
+                        Some("Throttling" | "Throttled" | "ThrottlingException" | "ServiceUnavailable")
+                    ),
+                };
+                let said = DisplayErrorContext(error).to_string();
+                if may_pass { SendError::Unavailable(said) } else { SendError::Refused(said) }
+            })
         })
     }
 }

@@ -20,7 +20,7 @@ use coinduit_common::{
     clock::{Clock, millis},
     kafka::{
         error::KafkaError,
-        group::{Committed as CommittedOffset, Identity, Offset},
+        group::{Committed as CommittedOffset, Identity, JoinAnswer, Offset},
     },
     report::Chain,
 };
@@ -39,14 +39,16 @@ use super::{
 };
 use crate::{
     error::Fatal,
+    health::Stage,
     identity::{Confirm, IdentityError},
     ledger::{
         commit::{CommitMetadata, LedgerId},
         resume::Committed,
     },
     partition::progress::CommitPoint,
+    patience::Patience,
     pending::{Pending, done},
-    trouble::Trouble,
+    vitals::Vitals,
 };
 
 /// Commits that nobody waits for are collected for so long.
@@ -82,6 +84,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Whom to tell.
     pub alerts: Alerts,
+    /// Who shows how it stands.
+    pub vitals: Arc<Vitals>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -108,8 +112,8 @@ pub struct Session {
     committed: Pending<Result<Vec<CommittedOffset>, KafkaError>>,
     ask_committed_at: Duration,
     turns: VecDeque<Turn>,
-    trouble: Trouble,
-    commit_trouble: Trouble,
+    patience: Patience,
+    commit_patience: Patience,
 }
 
 impl std::fmt::Debug for Session {
@@ -137,7 +141,12 @@ impl Session {
     /// A session that has not begun.
     #[must_use]
     pub fn new(setting: Setting, parts: Parts) -> Self {
+        let Parts { alerts, clock, vitals, .. } = &parts;
+        let place = format!("group {}", setting.group);
+        let patience = |stage| Patience::new(alerts, clock, &place, vitals.slot(stage));
         Self {
+            patience: patience(Stage::Group),
+            commit_patience: patience(Stage::Commit),
             member: Member::new(setting.clone()),
             setting,
             request: None,
@@ -150,8 +159,6 @@ impl Session {
             committed: None,
             ask_committed_at: Duration::ZERO,
             turns: VecDeque::new(),
-            trouble: Trouble::default(),
-            commit_trouble: Trouble::default(),
             parts,
         }
     }
@@ -255,15 +262,19 @@ impl Session {
     /// Lets the member decide, and does what it says.
     fn feed(&mut self, event: Event) -> Result<(), Fatal> {
         let now = self.now();
-        self.watch(&event, now);
+        self.watch(&event);
         let actions = self.member.on(event, now);
         self.parts.lease.set(self.member.alive_until());
+        self.parts.vitals.member(self.member.alive_until(), self.member.identity().generation);
         self.parts.board.close(self.member.releases_uncommitted());
         actions.into_iter().try_for_each(|action| self.perform(action))
     }
 
     /// Tells people when the coordinator is away for long.
-    fn watch(&mut self, event: &Event, now: Duration) {
+    fn watch(&mut self, event: &Event) {
+        if let Event::Joined(Ok(JoinAnswer::Joined(_))) = event {
+            self.parts.vitals.metrics().rebalanced();
+        }
         let error = match event {
             Event::Found(Err(error))
             | Event::Joined(Err(error))
@@ -272,9 +283,7 @@ impl Session {
             | Event::Beaten { answer: Err(error), .. }
             | Event::Refused { error, .. } => error,
             Event::Joined(Ok(_)) | Event::Synced(Ok(_)) | Event::Beaten { .. } => {
-                if let Some(lasted) = self.trouble.over(now) {
-                    info!(group = self.setting.group, seconds = lasted.as_secs(), "the group works again");
-                }
+                self.patience.over();
                 return;
             }
             _ => return,
@@ -285,7 +294,6 @@ impl Session {
             debug!(group = self.setting.group, answer = causes, "the coordinator says");
             return;
         }
-        let verdict = self.trouble.failed(now, !error.is_retryable());
         if error.code().is_some_and(is_a_move) {
             info!(group = self.setting.group, answer = causes, "the group's coordinator moves, trying again");
         } else {
@@ -295,11 +303,13 @@ impl Session {
                 "the group's coordinator does not do its part, trying again"
             );
         }
-        if verdict.tell {
-            let advice = "check that the brokers run and can be reached, and that this user may read the group; it is tried again for ever, and nothing is lost";
-            let place = format!("group {}", self.setting.group);
-            self.parts.alerts.send(Alert::new(AlertKind::KafkaFailed, place, causes, advice));
-        }
+        let advice = "check that the brokers run and can be reached, and that this user may read the group; it is tried again for ever, and nothing is lost";
+        let place = format!("group {}", self.setting.group);
+        // The member decides when.
+        self.patience.begins();
+        let _wait = self
+            .patience
+            .count_as(!error.is_retryable(), Alert::new(AlertKind::KafkaFailed, place, causes, advice));
     }
 
     fn perform(&mut self, action: Action) -> Result<(), Fatal> {
@@ -336,6 +346,7 @@ impl Session {
                     added = ?partitions,
                     "partitions assigned"
                 );
+                self.parts.vitals.in_group(true);
                 if partitions.is_empty() {
                     self.turns.push_back(Turn::Assigned(Vec::new()));
                 }
@@ -353,6 +364,7 @@ impl Session {
                 self.turns.push_back(Turn::Revoked(partitions));
             }
             Action::Lose(why) => {
+                self.parts.vitals.in_group(false);
                 let why = match why {
                     Lost::Forgotten => "the coordinator took this member for dead",
                     Lost::LeftBehind => "the group went on without this member",
@@ -399,7 +411,7 @@ impl Session {
                 Ok(())
             }
             Err(error) => {
-                self.ask_committed_at = now + self.trouble.clone().failed(now, false).wait;
+                self.ask_committed_at = now + self.patience.peek();
                 self.feed(Event::Refused { identity: self.member.identity().clone(), error })
             }
         }
@@ -428,11 +440,14 @@ impl Session {
             points.iter().map(|(partition, point)| self.offset(*partition, point)).collect();
         let (topic, coordinator) = (Arc::clone(&self.parts.topic), Arc::clone(&self.parts.coordinator));
         let identity = self.member.identity().clone();
+        self.commit_patience.begins();
+        let timing = self.parts.vitals.metrics().begin(Stage::Commit);
         self.commit = Some(Box::pin(async move {
             let outcome = match topic.confirm(newest).await {
                 Ok(()) => coordinator.commit(&identity, &offsets).await.map_err(CommitError::Kafka),
                 Err(error) => Err(CommitError::Topic(error)),
             };
+            timing.done();
             CommitAnswer { identity, points, outcome }
         }));
     }
@@ -473,9 +488,7 @@ impl Session {
         match refused.into_iter().next() {
             None => {
                 self.collect_until = now + COLLECT;
-                if let Some(lasted) = self.commit_trouble.over(now) {
-                    info!(group = self.setting.group, seconds = lasted.as_secs(), "commits work again");
-                }
+                self.commit_patience.over();
                 Ok(())
             }
             Some((_, error)) => {
@@ -488,21 +501,18 @@ impl Session {
     /// Tells people when commits fail for long. Nothing is lost by that: the bucket is the truth.
     fn commit_failed(&mut self, error: &(dyn std::error::Error + 'static), permanent: bool, now: Duration) {
         let permanent = permanent && !self.is_rebalancing(error);
-        let verdict = self.commit_trouble.failed(now, permanent);
-        self.retry_commit_at = now + verdict.wait;
         let causes = Chain(error).to_string();
+        let place = format!("group {}", self.setting.group);
+        let advice = "objects are stored all the same, and nothing is lost; lag is shown too large until commits work. Check that the brokers run, and that this user may commit for the group";
+        let alert = Alert::new(AlertKind::KafkaFailed, place, causes.as_str(), advice);
+        let wait = self.commit_patience.count_as(permanent, alert);
+        self.retry_commit_at = now + wait;
         debug!(
             group = self.setting.group,
             error = causes,
-            wait_ms = millis(verdict.wait),
+            wait_ms = millis(wait),
             "not committed, trying again"
         );
-        if verdict.tell {
-            warn!(group = self.setting.group, error = causes, "commits fail");
-            let place = format!("group {}", self.setting.group);
-            let advice = "objects are stored all the same, and nothing is lost; lag is shown too large until commits work. Check that the brokers run, and that this user may commit for the group";
-            self.parts.alerts.send(Alert::new(AlertKind::KafkaFailed, place, causes, advice));
-        }
     }
 
     /// Whether it is an answer that every rebalance brings.

@@ -35,7 +35,7 @@ pub enum Closed {
 }
 
 impl Closed {
-    const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Records,
         Self::Bytes,
         Self::Age,

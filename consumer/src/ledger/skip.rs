@@ -19,7 +19,7 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    const ALL: [Self; 3] = [Self::Reset, Self::Retention, Self::ForeignCommit];
+    pub(crate) const ALL: [Self; 3] = [Self::Reset, Self::Retention, Self::ForeignCommit];
 
     /// The word in the metadata.
     #[must_use]

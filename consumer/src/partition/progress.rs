@@ -289,6 +289,17 @@ impl Progress {
         Some(CommitPoint { handled, tail, skipped, quarantined, leader_epoch, fetched_at })
     }
 
+    /// The timestamp of the oldest record that is held and not stored.
+    #[must_use]
+    pub fn oldest_timestamp_ms(&self) -> Option<i64> {
+        let sealed = match &self.under_way {
+            Some(Work::Put(sealed)) => sealed.metadata.stored.map(|stored| stored.first_timestamp_ms),
+            _ => None,
+        };
+        let held = sealed.or_else(|| self.open.first_timestamp_ms());
+        held.or_else(|| self.pending.front().map(|record| record.timestamp_ms))
+    }
+
     /// Stops reading; what is held is stored, for that reason.
     pub fn close(&mut self, why: Closed) {
         self.closing.get_or_insert(why);

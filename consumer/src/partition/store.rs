@@ -20,6 +20,7 @@ use crate::{
     batch::Sealed,
     error::Fatal,
     group::lease::Lease,
+    health::Stage,
     identity::{Confirm, IdentityError},
     layout::Layout,
     ledger::{
@@ -33,6 +34,7 @@ use crate::{
     reader::{Bounds, PartitionReader},
     record_layout::{RecordObject, put::PutError},
     tiny::TinyObjects,
+    vitals::PartitionVitals,
 };
 
 /// Where the tail was known longer ago than this, a put starts again at reading it: whatever others have put under
@@ -49,6 +51,7 @@ pub(super) struct Store {
     pub(super) clock: Clock,
     pub(super) alerts: Alerts,
     pub(super) tiny: Arc<Mutex<TinyObjects>>,
+    pub(super) vitals: PartitionVitals,
     /// When nothing had been put yet under the name that is next, for sure (since boot).
     pub(super) tail_known_at: Mutex<Duration>,
 }
@@ -86,7 +89,7 @@ pub(super) async fn perform(store: Arc<Store>, work: Work) -> Result<Settled, Fa
 impl Store {
     /// Finds the tail in the bucket and the log's bounds, and decides where to go on.
     pub(super) async fn locate(&self, reader: &mut dyn PartitionReader, known: Known) -> Located {
-        let mut patience = self.patience();
+        let mut patience = self.patience(Stage::Locate);
         loop {
             self.tail_is_known_at(self.clock.since_boot());
             let tail = match self.chain.tail(known.committed.list_from().unwrap_or(0)).await {
@@ -140,11 +143,14 @@ impl Store {
 
     async fn quarantine(&self, records: &[Quarantined], fetched_at: Duration) -> Result<Settled, Fatal> {
         self.confirm_topic(fetched_at).await?;
-        let mut patience = self.patience();
+        let mut patience = self.patience(Stage::Quarantine);
         while let Err(error) = self.chain.quarantine(records).await {
             patience.failed(setback(&error), &error).await;
         }
         patience.over();
+        for record in records {
+            self.vitals.metrics().quarantined(record.reason.reason());
+        }
         let alarming: Vec<&Quarantined> = records.iter().filter(|record| record.is_alarming()).collect();
         info!(place = self.place, records = records.len(), alarming = alarming.len(), "records quarantined");
         if let Some(first) = alarming.first() {
@@ -170,8 +176,9 @@ impl Store {
 
     /// One batch, until it is known what stands under its name.
     async fn put(&self, sealed: &Sealed) -> Result<Settled, Fatal> {
-        let mut patience = self.patience();
+        let mut patience = self.patience(Stage::Put);
         let begun = Instant::now();
+        let mut timing = None;
         let mut first_attempt: Option<Duration> = None;
         loop {
             self.confirm_topic(sealed.fetched_at).await?;
@@ -185,6 +192,7 @@ impl Store {
                 self.start_again(sealed).await
             } else {
                 first_attempt.get_or_insert(now);
+                timing.get_or_insert_with(|| self.vitals.metrics().begin(Stage::Put));
                 self.chain.put(sealed).await
             };
             drop(turn);
@@ -200,6 +208,9 @@ impl Store {
                     match Settled::of(&standing) {
                         Some(settled) => {
                             patience.over();
+                            if let Some(timing) = timing.take() {
+                                timing.done();
+                            }
                             self.log(sealed, settled, begun.elapsed());
                             return Ok(settled);
                         }
@@ -266,10 +277,13 @@ impl Store {
         if Misreading::TopicNotConfirmed.is_made() {
             return Ok(());
         }
-        let mut patience = self.patience();
+        let mut patience = self.patience(Stage::Confirm);
         loop {
             match self.identity.confirm(after).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    patience.over();
+                    return Ok(());
+                }
                 Err(error @ IdentityError::Recreated { .. }) => return Err(Fatal::TopicRecreated(error)),
                 Err(error) => {
                     let missing = matches!(error, IdentityError::Missing { .. });
@@ -281,8 +295,8 @@ impl Store {
         }
     }
 
-    fn patience(&self) -> Patience<'_> {
-        Patience::new(&self.alerts, &self.clock, &self.place)
+    pub(super) fn patience(&self, stage: Stage) -> Patience {
+        Patience::new(&self.alerts, &self.clock, &self.place, self.vitals.slot(stage))
     }
 
     fn log(&self, sealed: &Sealed, settled: Settled, took: Duration) {
@@ -290,24 +304,25 @@ impl Store {
         let key = self.chain.key(metadata.from_offset);
         match settled {
             Settled::Superseded { tail } => {
+                self.vitals.metrics().lost_race();
                 warn!(key, tail, "another writer's object stands there; going on at its end")
             }
             _ => {
+                let (lines, bytes) = (sealed.line_bytes, sealed.body.len());
+                self.vitals.metrics().stored(metadata.closed, metadata.records, bytes, &metadata.skipped);
                 info!(
                     key,
                     from = metadata.from_offset,
                     to = metadata.to_offset,
                     records = metadata.records,
-                    bytes = sealed.line_bytes,
-                    stored_bytes = sealed.body.len(),
+                    bytes = lines,
+                    stored_bytes = bytes,
                     closed = metadata.closed.name(),
                     elapsed_ms = millis(took),
                     "object stored"
                 );
                 let mut tiny = self.tiny.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(warning) =
-                    tiny.stored(sealed.line_bytes, metadata.closed, self.clock.since_boot())
-                {
+                if let Some(warning) = tiny.stored(lines, metadata.closed, self.clock.since_boot()) {
                     warn!("{warning}");
                 }
             }

@@ -31,6 +31,7 @@ use crate::{
     compression::Compression,
     error::Fatal,
     group::{board::Board, lease::Lease},
+    health::Phase,
     identity::{Confirm, IdentityError},
     layout::Layout,
     ledger::{
@@ -42,6 +43,7 @@ use crate::{
     reader::{Ask, Bounds, Fetched, PartitionReader, ReadError, Record},
     testing::{Fault, MemoryBucket},
     tiny::TinyObjects,
+    vitals::Vitals,
 };
 
 /// A partition's log, shared by its readers.
@@ -162,6 +164,8 @@ struct World {
     bucket: Arc<MemoryBucket>,
     topic: Arc<Topic>,
     told: Told,
+    alerts: Alerts,
+    vitals: Arc<Vitals>,
     stop: watch::Sender<Option<Closed>>,
     clock: Clock,
     layout: Layout,
@@ -181,15 +185,24 @@ impl World {
         let clock = Clock::Tokio(Instant::now());
         let lease = Arc::new(Lease::new(clock.clone()));
         lease.set(Duration::MAX);
+        let told = Told::default();
+        let alerts = Alerts::start("consumer", clock.clone(), told.clone());
+        let limits = Limits { records: 5, bytes: 1 << 20, age: Duration::from_secs(60) };
+        let vitals = Vitals::new("t", limits.age, clock.clone(), alerts.clone());
+        vitals.phase(Phase::Share);
+        vitals.in_group(true);
+        vitals.member(Duration::MAX, 1);
         Self {
             log: Arc::default(),
             bucket: Arc::default(),
             topic: Arc::default(),
-            told: Told::default(),
+            told,
+            alerts,
+            vitals,
             stop: watch::Sender::new(None),
             clock,
             layout: Layout::default(),
-            limits: Limits { records: 5, bytes: 1 << 20, age: Duration::from_secs(60) },
+            limits,
             group: Arc::default(),
             group_answers: Arc::new(AtomicBool::new(true)),
             lease,
@@ -256,7 +269,8 @@ impl World {
             reader: Box::new(LogReader(Arc::clone(&self.log))),
             identity: Arc::clone(&self.topic) as _,
             clock: self.clock.clone(),
-            alerts: Alerts::start("consumer", self.clock.clone(), self.told.clone()),
+            alerts: self.alerts.clone(),
+            vitals: self.vitals.partition(0, 1),
             share: Budget::new(1 << 20).share(),
             committed,
             reset: self.reset,
@@ -503,6 +517,7 @@ async fn what_cannot_be_a_line_is_stored_aside_and_told() {
         world.bucket.below("quarantine/t/partition=0/").into_iter().map(|(key, ..)| key).collect();
     assert_eq!(aside.len(), 2, "{aside:?}");
     assert_eq!(world.bucket.below("t/partition=0/")[0].2["quarantined"], "2");
+    world.alerts.flush(Duration::from_secs(1)).await;
     let told = world.told.0.lock().unwrap();
     assert!(told.len() == 1 && told[0].contains("2 records can't be lines"), "{told:?}");
 }
@@ -520,7 +535,72 @@ async fn what_retention_took_is_recorded_and_told() {
         (objects[1].2["fromoffset"].as_str(), objects[1].2["skipped"].as_str()),
         ("5", "5-12:retention")
     );
+    world.alerts.flush(Duration::from_secs(1)).await;
     assert!(world.told.0.lock().unwrap()[0].contains("offsets 5 to 11 were deleted by retention"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_told_within_seconds_and_that_it_is_over_too() {
+    let world = World::new();
+    world.log.append(values(0..5));
+    for _ in 0..100 {
+        world.bucket.fail_next(Fault::FailBefore);
+    }
+    let task = world.start("p", false);
+    sleep(Duration::from_secs(7)).await;
+    {
+        let told = world.told.0.lock().unwrap();
+        assert!(told.len() == 1 && told[0].contains("\"kind\": \"store-failed\""), "{told:?}");
+    }
+    let early = world.vitals.readiness();
+    assert!(early.ok && early.notes[0].why.contains("storing objects fails"), "{early:?}");
+    sleep(Duration::from_secs(150)).await;
+    let late = world.vitals.readiness();
+    assert!(!late.ok && late.reasons[0].place == "t/0" && late.reasons[0].offset == Some(0), "{late:?}");
+    sleep(Duration::from_secs(3_600)).await;
+    assert!(world.vitals.readiness().ok, "{:?}", world.vitals.readiness());
+    assert_eq!(world.stored(), world.log.lines());
+    let told = world.told.0.lock().unwrap().clone();
+    assert!(told.len() == 2 && told[1].contains("over: storing objects, lasted "), "{told:?}");
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_cannot_be_read_is_unready_until_it_can() {
+    let world = World::new();
+    let task = world.start("p", false);
+    sleep(Duration::from_secs(1)).await;
+    assert!(world.vitals.readiness().ok);
+    for _ in 0..30 {
+        world.log.failures.lock().unwrap().push_back(ReadError::Unavailable {
+            attempted: "fetch of t/0".to_owned(),
+            source: "no broker leads it now".into(),
+        });
+    }
+    sleep(Duration::from_secs(8)).await;
+    let report = world.vitals.readiness();
+    assert!(!report.ok && report.reasons[0].why.contains("no broker leads it now"), "{report:?}");
+    assert!(world.told.0.lock().unwrap()[0].contains("\"kind\": \"kafka-failed\""));
+    sleep(Duration::from_secs(3_600)).await;
+    assert!(world.vitals.readiness().ok);
+    assert!(world.told.0.lock().unwrap()[1].contains("over: reading, lasted "));
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_is_given_up_is_shown_no_more() {
+    let world = World::new();
+    world.log.append(values(0..5));
+    let task = world.start("p", false);
+    sleep(Duration::from_secs(5)).await;
+    let page = String::from_utf8(world.vitals.page().to_vec()).unwrap();
+    assert!(page.contains("partition_handled_offset{topic=\"t\",partition=\"0\"} 5\n"), "{page}");
+    assert!(page.contains("coinduit_consumer_objects_total{closed=\"records\"} 1\n"), "{page}");
+    world.stop.send_replace(Some(Closed::Revoked));
+    task.await.unwrap().unwrap();
+    sleep(Duration::from_secs(2)).await;
+    let page = String::from_utf8(world.vitals.page().to_vec()).unwrap();
+    assert!(!page.contains("partition=\"0\""), "{page}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -537,6 +617,8 @@ async fn a_log_that_ends_before_the_tail_stops_the_partition_and_is_told() {
         world.told.0.lock().unwrap()[0]
             .contains("the log ends at 3, but everything below 5 was read already")
     );
+    let report = world.vitals.readiness();
+    assert!(!report.ok && report.reasons[0].why.contains("the log ends at 3"), "{report:?}");
     assert!(!task.is_finished());
     task.abort();
 }
@@ -675,6 +757,9 @@ async fn without_a_start_the_partition_waits_for_a_person() {
     assert!(world.stored().is_empty() && world.group.lock().unwrap().is_empty() && !task.is_finished());
     let told = world.told.0.lock().unwrap().clone();
     assert!(told.len() == 1 && told[0].contains("AUTO_OFFSET_RESET is error"), "{told:?}");
+    assert!(told[0].contains("\"kind\": \"ledger-broken\""), "{told:?}");
+    let report = world.vitals.readiness();
+    assert!(!report.ok && report.reasons[0].why.contains("AUTO_OFFSET_RESET is error"), "{report:?}");
     world.stop.send_replace(Some(Closed::Shutdown));
     task.await.unwrap().unwrap();
 }

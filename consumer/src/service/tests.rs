@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use clap::Parser;
 use coinduit_common::{
+    alert::{AlertSender, SendError},
     config::Env,
     kafka::{
         error::KafkaError,
@@ -44,6 +45,11 @@ struct World {
     left: AtomicBool,
     /// Whether the log can be read.
     readable: AtomicBool,
+    /// Whether the topic is not there.
+    missing: AtomicBool,
+    /// What people were told.
+    told: Told,
+    vitals: Mutex<Option<Arc<Vitals>>>,
 }
 
 impl World {
@@ -54,6 +60,20 @@ impl World {
 
 fn refused(code: Code) -> KafkaError {
     KafkaError::refused(code.code(), "a request", "g")
+}
+
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<String>>>);
+
+impl AlertSender for Told {
+    fn send<'a>(
+        &'a self,
+        subject: &'a str,
+        _: &'a str,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>> {
+        self.0.lock().unwrap().push(subject.to_owned());
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// The world, as each trait wants it.
@@ -112,6 +132,9 @@ impl Coordinator for In {
 #[async_trait]
 impl Confirm for In {
     async fn describe(&self) -> Result<Topic, IdentityError> {
+        if self.0.missing.load(Ordering::Relaxed) {
+            return Err(IdentityError::Missing { topic: "t".to_owned() });
+        }
         Ok(Topic { cluster_id: "c".to_owned(), topic_id: Uuid::from_u128(7), partitions: vec![0] })
     }
 
@@ -165,13 +188,18 @@ fn start(
         panic!("run is the default")
     };
     let config = Config::new(&args, &Env::default()).unwrap();
+    let clock = Clock::Tokio(Instant::now());
+    let alerts = Alerts::start("consumer", clock.clone(), world.told.clone());
+    let vitals = Vitals::new("t", config.limits.age, clock.clone(), alerts.clone());
+    *world.vitals.lock().unwrap() = Some(Arc::clone(&vitals));
     let parts = Parts {
         bucket: Arc::clone(bucket) as _,
         topic: Arc::new(In(Arc::clone(world))),
         readers: Arc::new(In(Arc::clone(world))),
         coordinator: Arc::new(In(Arc::clone(world))),
-        alerts: Alerts::logged_only(),
-        clock: Clock::Tokio(Instant::now()),
+        alerts,
+        vitals,
+        clock,
         process: "p".into(),
     };
     tokio::spawn(Service::new(config, parts).run(shutdown))
@@ -224,4 +252,29 @@ async fn a_stop_stores_commits_and_leaves() {
     start(&world, &bucket, &[], stop).await.unwrap().unwrap();
     assert_eq!(bucket.below("t/partition=0/")[0].2["closed"], "shutdown");
     assert!(world.left.load(Ordering::Relaxed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_not_there_is_waited_for_and_told() {
+    let (world, bucket) = (Arc::new(World::default()), Arc::new(MemoryBucket::default()));
+    world.assign(&[&[0]]);
+    world.missing.store(true, Ordering::Relaxed);
+    let run = start(&world, &bucket, &[], std::future::pending());
+    sleep(Duration::from_secs(7)).await;
+    let vitals = world.vitals.lock().unwrap().clone().unwrap();
+    let report = vitals.readiness();
+    assert!(!report.ok && report.reasons[0].why.contains("the cluster has no topic t"), "{report:?}");
+    assert!(vitals.liveness().ok);
+    assert_eq!(*world.told.0.lock().unwrap(), ["[coinduit consumer] topic-changed: t"]);
+    world.missing.store(false, Ordering::Relaxed);
+    world.readable.store(true, Ordering::Relaxed);
+    sleep(Duration::from_secs(60)).await;
+    assert!(vitals.readiness().ok, "{:?}", vitals.readiness());
+    assert_eq!(world.told.0.lock().unwrap()[1], "[coinduit consumer] over: topic-changed: t");
+    // It is deleted while the consumer runs.
+    world.missing.store(true, Ordering::Relaxed);
+    sleep(LOOK_FOR_PARTITIONS + Duration::from_secs(65)).await;
+    assert!(!vitals.readiness().ok);
+    assert_eq!(world.told.0.lock().unwrap()[2], "[coinduit consumer] topic-changed: t");
+    run.abort();
 }

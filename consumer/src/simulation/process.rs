@@ -30,6 +30,7 @@ use crate::{
     error::{ConsumerError, Fatal},
     layout::Layout,
     service::{Parts, Service},
+    vitals::Vitals,
 };
 
 /// What the world knows of a process.
@@ -103,12 +104,14 @@ impl Process {
             store_is_down_until: Mutex::default(),
         });
         let clock = Clock::Tokio(world.began);
+        let vitals = Vitals::new(TOPIC, setup.limits.age, clock.clone(), Alerts::logged_only());
         let parts = Parts {
             bucket: Arc::new(Client { world: Arc::clone(world), origin: Arc::clone(&origin) }),
             topic: Arc::new(TopicId::new(world, &origin)),
             readers: Arc::new(Log::new(world, &origin)),
             coordinator: Arc::new(Cluster::new(world, &origin)),
             alerts: Alerts::logged_only(),
+            vitals,
             clock,
             process: origin.name.as_str().into(),
         };
@@ -162,7 +165,7 @@ fn judge_end(world: &World, name: &str, ended: &Result<(), ConsumerError>) {
                 ConsumerError::NotDrained { .. } => true,
                 ConsumerError::Fatal(Fatal::TopicRecreated(_) | Fatal::Ownership(_)) => world.is_recreated(),
                 ConsumerError::Fatal(Fatal::Group(_)) => world.weather.is_static,
-                ConsumerError::Client { .. } | ConsumerError::Crashed(_) => false,
+                ConsumerError::Client { .. } | ConsumerError::Listen(_) | ConsumerError::Crashed(_) => false,
             };
             if !expected {
                 world.judge.object_to(format!("ended: {name}: {}", Chain(error)));
@@ -194,6 +197,7 @@ fn config(world: &World, setup: Setup) -> Config {
         memory_budget: setup.memory_budget,
         drain_timeout: setup.drain_timeout,
         exit_at_end: setup.exit_at_end,
+        http_addr: None,
         sns_topic_arn: None,
         aws: AwsSettings::from_env(&env, &mut faults),
         log: LogSettings::from_env(&env, &mut faults),

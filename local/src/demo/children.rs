@@ -31,7 +31,7 @@ const LAST_LIMIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 
 /// What the consumer is started with, besides the stack's exports: prices soon in objects.
-const CONSUMER_SETTINGS: [(&str, &str); 1] = [("MAX_OBJECT_AGE", "2s")];
+const CONSUMER_SETTINGS: [(&str, &str); 2] = [("MAX_OBJECT_AGE", "2s"), ("HTTP_ADDR", "off")];
 /// The same for the producer.
 const PRODUCER_SETTINGS: [(&str, &str); 2] = [("COINS", "50"), ("RUN_DEADLINE", "30s")];
 /// The recorded coins reach from rank 1 to 100. Without these, the first 50 are the largest ones and ten with

@@ -76,6 +76,8 @@ impl Rig {
         }
         // Tests run side by side, and what one does to its group is no other's matter.
         env.push(("KAFKA_GROUP_ID".to_owned(), topic.clone()));
+        // Several consumers on one machine, and nobody asks them.
+        env.push(("HTTP_ADDR".to_owned(), "off".to_owned()));
         let pairs = env.iter().map(|(name, value)| match name.as_str() {
             // The names that the SDK's own chain, which reads this process's environment, does not know.
             "AWS_ACCESS_KEY_ID" => ("ACCESS_KEY", value.as_str()),

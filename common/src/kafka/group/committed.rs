@@ -180,6 +180,7 @@ mod tests {
         let partitions = told.map(|(partition, offset, metadata, code)| {
             OffsetFetchResponsePartitions::default()
                 .with_partition_index(partition)
+                .with_committed_leader_epoch(6)
                 .with_committed_offset(offset)
                 .with_metadata(Some(text(metadata)))
                 .with_error_code(code)
@@ -210,7 +211,11 @@ mod tests {
     fn only_what_is_committed_is_told() {
         for version in OffsetFetchRequest::TRIED {
             let found = answer(response(version, 0), "g", "t", &[0, 1]).unwrap();
-            assert_eq!(found, [Committed { partition: 0, offset: 40, metadata: "words".to_owned() }]);
+            let epoch = if version < SEVERAL { -1 } else { 6 };
+            assert_eq!(
+                found,
+                [Committed { partition: 0, offset: 40, leader_epoch: epoch, metadata: "words".to_owned() }]
+            );
         }
     }
 
