@@ -57,7 +57,7 @@ const LAST_ALERTS: std::time::Duration = std::time::Duration::from_secs(3);
 /// # Errors
 /// [`ConsumerError`]; its exit code says whether running again can help.
 pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -> Result<(), ConsumerError> {
-    for warning in config.aws.warnings() {
+    for warning in config.aws.warnings().iter().chain(&config.kafka.warnings) {
         warn!("{warning}");
     }
     info!(brokers = %config.kafka.bootstrap, topic = config.kafka.topic, group = config.group_id, bucket = config.bucket, prefix = config.prefix.as_str(), reader = ?config.reader, isolation = ?config.isolation, "consumer starts");

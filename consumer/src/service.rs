@@ -163,9 +163,10 @@ impl Service {
                     let advice = if missing {
                         "create the topic, or set KAFKA_TOPIC; the consumer waits for it"
                     } else {
-                        "check KAFKA_BOOTSTRAP_SERVERS, and that the brokers run and can be reached; the consumer waits for them"
+                        "check KAFKA_BOOTSTRAP_SERVERS and what the message names, and that the brokers run and can be reached; the consumer waits for them"
                     };
-                    patience.failed(Setback { permanent: false, kind, advice }, &error).await;
+                    let permanent = error.needs_a_person();
+                    patience.failed(Setback { permanent, kind, advice }, &error).await;
                 }
             }
         };
