@@ -220,7 +220,8 @@ pub(super) fn explain(error: &Error) -> (&'static str, bool) {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 "the broker's certificate is not for this host name; use one that it holds (KAFKA_BOOTSTRAP_SERVERS, the brokers' advertised.listeners), or add this one to it"
             }
-            CertificateError::UnknownIssuer => {
+            // An authority that was made again has the old one's name, and another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "nobody who is trusted here has signed the broker's certificate; name its CA's certificate in KAFKA_SSL_CA_FILE"
             }
             CertificateError::Revoked => "the broker's certificate has been revoked; replace it",
