@@ -10,7 +10,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::Utc;
+use coinduit_common::clock::Clock;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -266,7 +266,7 @@ impl TokenEndpoint {
 
 /// A token without a signature, as Kafka's validator for tests takes it, that lasts for `seconds`.
 fn token(seconds: i64) -> String {
-    let now = Utc::now().timestamp();
+    let now = Clock::System.now().timestamp();
     let claims = json!({"sub": USER, "iat": now.min(now + seconds) - 10, "exp": now + seconds});
     let part = |json: String| URL_SAFE_NO_PAD.encode(json);
     format!("{}.{}.", part(json!({"alg": "none"}).to_string()), part(claims.to_string()))
