@@ -14,7 +14,7 @@ use aws_config::{
 };
 use aws_credential_types::{
     Credentials,
-    provider::{ProvideCredentials, SharedCredentialsProvider},
+    provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError},
 };
 use aws_smithy_http_client::{
     Builder as HttpClient,
@@ -97,6 +97,12 @@ impl AwsSettings {
         }
     }
 
+    /// The region, where the environment names one.
+    #[must_use]
+    pub fn region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
     /// What the operator should know, though it is no fault.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
@@ -155,6 +161,14 @@ impl Aws {
         &self.sdk
     }
 
+    /// The credentials of now.
+    ///
+    /// # Errors
+    /// [`NoCredentials`].
+    pub async fn credentials(&self) -> Result<Arc<AwsCredential>, NoCredentials> {
+        self.credentials.current().await
+    }
+
     /// A client for `bucket`.
     ///
     /// Its retries are limited (three, within 20 s), because whoever stores something decides by itself
@@ -193,25 +207,29 @@ struct SdkCredentials {
     cached: Mutex<Option<(Arc<AwsCredential>, Option<SystemTime>)>>,
 }
 
+/// The chain has no credentials.
 #[derive(Debug, thiserror::Error)]
 #[error("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run with a role")]
-struct NoCredentials(#[source] Option<aws_credential_types::provider::error::CredentialsError>);
+pub struct NoCredentials(#[source] Option<CredentialsError>);
 
-#[async_trait::async_trait]
-impl CredentialProvider for SdkCredentials {
-    type Credential = AwsCredential;
+impl NoCredentials {
+    /// Whether asking again may help: somebody who has credentials to give did not answer.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self.0, Some(CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_)))
+    }
+}
 
-    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+impl SdkCredentials {
+    async fn current(&self) -> Result<Arc<AwsCredential>, NoCredentials> {
         let mut cached = self.cached.lock().await;
         if let Some((credential, expiry)) = &*cached
             && !expiry.is_some_and(expires_soon)
         {
             return Ok(Arc::clone(credential));
         }
-        let failed =
-            |cause| object_store::Error::Generic { store: "S3", source: Box::new(NoCredentials(cause)) };
-        let provider = self.provider.as_ref().ok_or_else(|| failed(None))?;
-        let found = provider.provide_credentials().await.map_err(|error| failed(Some(error)))?;
+        let provider = self.provider.as_ref().ok_or(NoCredentials(None))?;
+        let found = provider.provide_credentials().await.map_err(|error| NoCredentials(Some(error)))?;
         let credential = Arc::new(AwsCredential {
             key_id: found.access_key_id().to_owned(),
             secret_key: found.secret_access_key().to_owned(),
@@ -219,6 +237,16 @@ impl CredentialProvider for SdkCredentials {
         });
         *cached = Some((Arc::clone(&credential), found.expiry()));
         Ok(credential)
+    }
+}
+
+#[async_trait::async_trait]
+impl CredentialProvider for SdkCredentials {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        let failed = |error| object_store::Error::Generic { store: "S3", source: Box::new(error) };
+        self.current().await.map_err(failed)
     }
 }
 

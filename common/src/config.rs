@@ -144,6 +144,12 @@ impl Faults {
         self.0.is_empty()
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// `value` if nothing was wrong.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Our own way of speaking to Kafka, beside rskafka.
 //!
 //! ```text
-//! Bootstrap --dialer::Dialer (TCP)--> connection::Connection (ApiVersions, one request at a time)--> broker
+//! Bootstrap --dialer::Dialer (TCP, TLS, SASL)--> connection::Connection (ApiVersions, one request at a time)--> broker
 //!                 ^ api::Api: what each request is called, its versions, the shape of its answer
 //!                 ^ metadata::topic (ids of topic and cluster, partitions), metadata::leaders
 //!                 ^ group: the requests of a consumer group's member
@@ -28,8 +28,10 @@ pub mod list_offsets;
 pub mod metadata;
 pub mod record_batch;
 pub mod rskafka;
+pub mod sasl;
 pub mod security;
 pub mod settings;
 pub mod shape;
 pub mod stream;
+pub mod tls;
 pub mod varint;

@@ -90,7 +90,7 @@ impl AuditError {
 /// # Errors
 /// [`AuditError`]. A cluster that can't be reached is none: the report says so.
 pub async fn run(config: &AuditConfig, tell: &dyn Fn(&str)) -> Result<Report, AuditError> {
-    for warning in config.aws.warnings() {
+    for warning in config.aws.warnings().iter().chain(&config.kafka.warnings) {
         warn!("{warning}");
     }
     let aws = Aws::new(config.aws.clone()).await;

@@ -275,8 +275,9 @@ impl Config {
         if bucket.is_none() {
             faults.add("S3_BUCKET", "is not set", "name the bucket to write to");
         }
+        let aws = AwsSettings::from_env(env, &mut faults);
         let config = Self {
-            kafka: args.kafka.read("coinduit-consumer", &mut faults),
+            kafka: args.kafka.read("coinduit-consumer", &aws, &mut faults),
             group_id: faults.read(
                 "KAFKA_GROUP_ID",
                 args.kafka_group_id.as_deref(),
@@ -324,7 +325,7 @@ impl Config {
             sns_topic_arn: faults.read("SNS_TOPIC_ARN", args.sns_topic_arn.as_deref(), None, |text| {
                 topic_arn(text).map(Some).map_err(|error| error.to_string())
             }),
-            aws: AwsSettings::from_env(env, &mut faults),
+            aws,
             log: LogSettings::from_env(env, &mut faults),
         };
         faults.into_result(config)

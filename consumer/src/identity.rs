@@ -49,6 +49,18 @@ pub enum IdentityError {
     },
 }
 
+impl IdentityError {
+    /// Whether the cluster refuses this client, or can't be trusted: a person has to change something before it can be
+    /// asked. (A topic that is missing may come by itself.)
+    #[must_use]
+    pub fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Unknown { source, .. } => !source.is_retryable(),
+            Self::Missing { .. } | Self::Recreated { .. } => false,
+        }
+    }
+}
+
 /// Knows whether a topic is still the same; the cluster, or what a test says.
 #[async_trait]
 pub trait Confirm: Send + Sync {

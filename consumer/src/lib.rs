@@ -68,7 +68,7 @@ const LAST_ALERTS: std::time::Duration = std::time::Duration::from_secs(3);
 /// # Errors
 /// [`ConsumerError`]; its exit code says whether running again can help.
 pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -> Result<(), ConsumerError> {
-    for warning in config.aws.warnings() {
+    for warning in config.aws.warnings().iter().chain(&config.kafka.warnings) {
         warn!("{warning}");
     }
     for warning in tiny::warnings(&config.limits, config.layout) {

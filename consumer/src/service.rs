@@ -174,7 +174,8 @@ impl Service {
             match identity.describe().await {
                 Ok(topic) => break topic,
                 Err(error) => {
-                    let setback = Setback { permanent: false, ..not_described(&error) };
+                    // A topic that is missing may be created any moment.
+                    let setback = Setback { permanent: error.needs_a_person(), ..not_described(&error) };
                     patience.failed(setback, &error).await;
                 }
             }
@@ -221,7 +222,7 @@ struct Ledger {
 }
 
 /// What it means for people that the topic could not be looked up.
-const fn not_described(error: &IdentityError) -> Setback {
+fn not_described(error: &IdentityError) -> Setback {
     if let IdentityError::Missing { .. } = error {
         Setback {
             permanent: true,
@@ -230,9 +231,9 @@ const fn not_described(error: &IdentityError) -> Setback {
         }
     } else {
         Setback {
-            permanent: false,
+            permanent: error.needs_a_person(),
             kind: AlertKind::KafkaFailed,
-            advice: "check KAFKA_BOOTSTRAP_SERVERS, and that the brokers run and can be reached; the consumer waits for them",
+            advice: "check KAFKA_BOOTSTRAP_SERVERS and what the message names, and that the brokers run and can be reached; the consumer waits for them",
         }
     }
 }

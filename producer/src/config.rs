@@ -128,8 +128,9 @@ impl Config {
                 default_url
             }
         };
+        let aws = AwsSettings::from_env(env, &mut faults);
         let config = Self {
-            kafka: args.kafka.read("coinduit-producer", &mut faults),
+            kafka: args.kafka.read("coinduit-producer", &aws, &mut faults),
             create_topic: args.create_topic,
             api_url,
             api_key: api_key.unwrap_or_else(|| Secret::new("")),
@@ -150,7 +151,7 @@ impl Config {
             sns_topic_arn: faults.read("SNS_TOPIC_ARN", args.sns_topic_arn.as_deref(), None, |text| {
                 topic_arn(text).map(Some).map_err(|error| error.to_string())
             }),
-            aws: AwsSettings::from_env(env, &mut faults),
+            aws,
             log: LogSettings::from_env(env, &mut faults),
         };
         if config.request_timeout > config.run_deadline {

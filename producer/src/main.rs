@@ -53,7 +53,7 @@ fn run_to_the_end(config: &Config) -> std::io::Result<(Summary, Exit)> {
 
 async fn run(config: &Config) -> std::io::Result<(Summary, Exit)> {
     let mut signals = Signals::install()?;
-    for warning in config.aws.warnings() {
+    for warning in config.aws.warnings().iter().chain(&config.kafka.warnings) {
         warn!("{warning}");
     }
     let alerts = match &config.sns_topic_arn {

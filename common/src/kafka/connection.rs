@@ -3,7 +3,16 @@
 //! Requests go one at a time: a connection that failed in the middle of an answer can't be used again, and
 //! [`Connection::call`] says so by taking itself out of service.
 
-use std::{collections::BTreeMap, io, ops::RangeInclusive, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
@@ -13,10 +22,10 @@ use kafka_protocol::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
-use super::{api::Api, error::KafkaError, shape, stream::Stream};
+use super::{api::Api, error::KafkaError, shape, stream::Stream, tls};
 
 /// No answer that we ask for is larger. A TLS alert or an HTTP answer read as a length is.
 const MOST_RESPONSE_BYTES: usize = 64 << 20;
@@ -47,6 +56,10 @@ pub struct Connection<S = Stream> {
     correlation_id: i32,
     versions: BTreeMap<i16, RangeInclusive<i16>>,
     usable: bool,
+    /// When the login has to be renewed.
+    ends: Option<Instant>,
+    /// Where to note that the broker hung up at the first request that only a known client may make.
+    silence: Option<Arc<AtomicBool>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
@@ -72,6 +85,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             correlation_id: 0,
             versions: BTreeMap::new(),
             usable: true,
+            ends: None,
+            silence: None,
         };
         let request = ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str("coinduit"))
@@ -88,10 +103,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         Ok(connection)
     }
 
-    /// Whether another call may be made.
+    /// Whether another call may be made. A login that is about to end ends the connection: the next one logs in again
+    /// (KIP-368 lets brokers hang up on those who don't).
     #[must_use]
-    pub const fn is_usable(&self) -> bool {
-        self.usable
+    pub fn is_usable(&self) -> bool {
+        self.usable && self.ends.is_none_or(|ends| Instant::now() < ends)
+    }
+
+    /// Where this connection leads.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The login is good for `lifetime`, counted from now: a little less is used.
+    pub(super) fn lasts(&mut self, lifetime: Duration) {
+        // A lifetime beyond what a clock can show has no end.
+        self.ends = Instant::now().checked_add(lifetime.mul_f64(0.85));
+    }
+
+    /// Notes in `silence` if the broker hangs up at the next request.
+    pub(super) fn watch(&mut self, silence: Arc<AtomicBool>) {
+        self.silence = Some(silence);
     }
 
     /// Asks in the highest version that the broker speaks and that was tried here.
@@ -165,9 +197,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         limit: Duration,
     ) -> Result<R::Response, KafkaError> {
         let (address, request_name) = (self.address.clone(), R::NAME);
-        if !self.usable {
-            let source =
-                io::Error::new(io::ErrorKind::NotConnected, "an earlier call failed on this connection");
+        if !self.is_usable() {
+            let why = if self.usable {
+                "the login is about to end"
+            } else {
+                "an earlier call failed on this connection"
+            };
+            let source = io::Error::new(io::ErrorKind::NotConnected, why);
             return Err(KafkaError::Broken { address, request: request_name, source });
         }
         // Until the whole answer is there, the stream is in the middle of something.
@@ -177,12 +213,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             |problem| KafkaError::NotKafka { address: self.address.clone(), request: request_name, problem };
         let frame =
             encode(request, version, self.correlation_id, self.client_id.clone()).map_err(not_kafka)?;
+        let silence = self.silence.take();
         let answer = match timeout(limit, exchange(&mut self.stream, &frame)).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData && tls::cause(&error).is_none() => {
                 return Err(not_kafka(error.to_string()));
             }
-            Ok(Err(source)) => return Err(KafkaError::Broken { address, request: request_name, source }),
+            Ok(Err(source)) => {
+                if let Some(silence) = silence {
+                    silence.store(true, Ordering::Relaxed);
+                }
+                return Err(KafkaError::broken(address, request_name, source));
+            }
             Err(_) => {
                 return Err(KafkaError::TimedOut { address, request: request_name, limit });
             }
@@ -214,9 +256,16 @@ fn encode<R: Api>(
 }
 
 async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), frame: &[u8]) -> io::Result<Bytes> {
-    stream.write_all(frame).await?;
-    stream.flush().await?;
-    let length = stream.read_i32().await?;
+    let mut sent = stream.write_all(frame).await;
+    if sent.is_ok() {
+        sent = stream.flush().await;
+    }
+    let length = match (stream.read_i32().await, sent) {
+        // Whoever hangs up may have said why before.
+        (Err(heard), Err(sent)) => return Err(if tls::cause(&heard).is_some() { heard } else { sent }),
+        (Ok(_), Err(sent)) => return Err(sent),
+        (heard, Ok(())) => heard?,
+    };
     let length = usize::try_from(length).ok().filter(|length| *length <= MOST_RESPONSE_BYTES);
     let length = length.ok_or_else(|| {
         io::Error::new(

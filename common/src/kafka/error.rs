@@ -4,6 +4,8 @@ use std::{io, time::Duration};
 
 use kafka_protocol::ResponseError;
 
+use super::{sasl::token::TokenError, tls};
+
 /// A call to Kafka failed.
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaError {
@@ -45,6 +47,40 @@ pub enum KafkaError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// TLS does not come about, or is ended by the broker.
+    #[error("TLS with Kafka broker {address}: {problem}")]
+    Tls {
+        /// The broker.
+        address: String,
+        /// What is wrong, and what to change.
+        problem: String,
+        /// Whether it may pass by itself.
+        retryable: bool,
+        /// In rustls' words.
+        #[source]
+        source: io::Error,
+    },
+    /// The broker does not let this client in, or can't show who it is itself.
+    #[error("log in to Kafka broker {address} ({mechanism}): {problem}")]
+    LogIn {
+        /// The broker.
+        address: String,
+        /// How it was tried.
+        mechanism: &'static str,
+        /// What is wrong, and what to change.
+        problem: String,
+        /// Whether it may pass by itself.
+        retryable: bool,
+    },
+    /// There is no token to log in with.
+    #[error("get a token for Kafka broker {address}")]
+    Token {
+        /// The broker.
+        address: String,
+        /// Why.
+        #[source]
+        source: TokenError,
     },
     /// What came back is not Kafka's protocol.
     #[error("the answer of {address} to {request} is not Kafka's protocol: {problem}")]
@@ -103,6 +139,17 @@ impl KafkaError {
         Self::Refused { error, code, request, about: about.into() }
     }
 
+    /// The connection to `address` ended during `request`: what that means.
+    #[must_use]
+    pub fn broken(address: String, request: &'static str, source: io::Error) -> Self {
+        match tls::cause(&source).map(tls::explain) {
+            Some((problem, retryable)) => {
+                Self::Tls { address, problem: problem.to_owned(), retryable, source }
+            }
+            None => Self::Broken { address, request, source },
+        }
+    }
+
     /// The answer to `request` lacks what was asked for, or has it in a form that can't be.
     #[must_use]
     pub fn useless(request: &'static str, about: impl Into<String>, problem: impl Into<String>) -> Self {
@@ -119,6 +166,9 @@ impl KafkaError {
             | Self::Connect { .. }
             | Self::TimedOut { .. }
             | Self::Broken { .. }
+            | Self::Tls { .. }
+            | Self::LogIn { .. }
+            | Self::Token { .. }
             | Self::NotKafka { .. }
             | Self::Useless { .. }
             | Self::Unsupported { .. } => None,
@@ -131,6 +181,8 @@ impl KafkaError {
         match self {
             Self::Unreachable { source, .. } => source.is_retryable(),
             Self::Connect { .. } | Self::TimedOut { .. } | Self::Broken { .. } => true,
+            Self::Tls { retryable, .. } | Self::LogIn { retryable, .. } => *retryable,
+            Self::Token { source, .. } => source.is_retryable(),
             Self::NotKafka { .. } | Self::Useless { .. } | Self::Unsupported { .. } => false,
             Self::Refused { code, .. } => {
                 ResponseError::try_from_code(*code).is_some_and(|error| error.is_retriable())

@@ -3,9 +3,12 @@
 use super::{
     bootstrap::{Bootstrap, topic_name},
     dialer::Dialer,
-    security::Security,
+    security::{Security, SecurityArgs},
 };
-use crate::config::{Faults, given};
+use crate::{
+    aws::AwsSettings,
+    config::{Faults, given},
+};
 
 /// What the operator wrote.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -23,9 +26,8 @@ pub struct KafkaArgs {
     /// Name of this client in the brokers' logs and quotas [default: coinduit-producer or coinduit-consumer]
     #[arg(long, env = "KAFKA_CLIENT_ID", value_name = "NAME")]
     kafka_client_id: Option<String>,
-    /// How to connect; this version speaks PLAINTEXT [default: PLAINTEXT]
-    #[arg(long, env = "KAFKA_SECURITY_PROTOCOL", value_name = "PROTOCOL")]
-    kafka_security_protocol: Option<String>,
+    #[command(flatten)]
+    security: SecurityArgs,
 }
 
 /// What the programs may rely on.
@@ -39,6 +41,8 @@ pub struct KafkaSettings {
     pub client_id: String,
     /// How connections are protected.
     pub security: Security,
+    /// What the operator should know, though it is no fault.
+    pub warnings: Vec<String>,
 }
 
 impl KafkaSettings {
@@ -50,9 +54,10 @@ impl KafkaSettings {
 }
 
 impl KafkaArgs {
-    /// Checks each value and each pair of values; `client_id` is the default name.
+    /// Checks each value and each pair of values; `client_id` is the default name. `aws` is for clusters that know AWS
+    /// principals.
     #[must_use]
-    pub fn read(&self, client_id: &str, faults: &mut Faults) -> KafkaSettings {
+    pub fn read(&self, client_id: &str, aws: &AwsSettings, faults: &mut Faults) -> KafkaSettings {
         let (servers, host) =
             (given(self.kafka_bootstrap_servers.as_deref()), given(self.kafka_host.as_deref()));
         let name = if servers.is_some() { "KAFKA_BOOTSTRAP_SERVERS" } else { "KAFKA_HOST" };
@@ -69,21 +74,14 @@ impl KafkaArgs {
         }
         let topic =
             faults.read("KAFKA_TOPIC", self.kafka_topic.as_deref(), "crypto_prices".to_owned(), topic_name);
-        faults.read(
-            "KAFKA_SECURITY_PROTOCOL",
-            self.kafka_security_protocol.as_deref(),
-            (),
-            |text| match text {
-                "PLAINTEXT" => Ok(()),
-                "SSL" | "SASL_PLAINTEXT" | "SASL_SSL" => Err("this version speaks PLAINTEXT only".to_owned()),
-                _ => Err("write PLAINTEXT".to_owned()),
-            },
-        );
+        let mut warnings = Vec::new();
+        let security = self.security.read(&bootstrap, aws, &mut warnings, faults);
         KafkaSettings {
             bootstrap,
             topic,
             client_id: given(self.kafka_client_id.as_deref()).unwrap_or(client_id).to_owned(),
-            security: Security::default(),
+            security,
+            warnings,
         }
     }
 }
@@ -100,7 +98,7 @@ mod tests {
             ..KafkaArgs::default()
         };
         let mut faults = Faults::default();
-        let settings = args.read("c", &mut faults);
+        let settings = args.read("c", &AwsSettings::default(), &mut faults);
         faults.into_result(settings.bootstrap.to_string())
     }
 
@@ -114,15 +112,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_spoken_yet_is_refused() {
-        let args = KafkaArgs {
-            kafka_security_protocol: Some("SASL_SSL".to_owned()),
-            kafka_topic: Some("a b".to_owned()),
-            ..KafkaArgs::default()
-        };
+    fn a_bad_topic_is_a_fault_and_the_rest_is_read_all_the_same() {
+        let args = KafkaArgs { kafka_topic: Some("a b".to_owned()), ..KafkaArgs::default() };
         let mut faults = Faults::default();
-        assert_eq!(args.read("c", &mut faults).client_id, "c");
-        let text = faults.to_string();
-        assert!(text.contains("PLAINTEXT only") && text.contains("KAFKA_TOPIC"), "{text}");
+        assert_eq!(args.read("c", &AwsSettings::default(), &mut faults).client_id, "c");
+        assert!(faults.to_string().contains("KAFKA_TOPIC"), "{faults}");
     }
 }

@@ -75,8 +75,9 @@ impl AuditConfig {
         if bucket.is_none() {
             faults.add("S3_BUCKET", "is not set", "name the bucket to look at");
         }
+        let aws = AwsSettings::from_env(env, &mut faults);
         let config = Self {
-            kafka: args.kafka.read("coinduit-consumer", &mut faults),
+            kafka: args.kafka.read("coinduit-consumer", &aws, &mut faults),
             group_id: given(args.kafka_group_id.as_deref()).unwrap_or("coinduit").to_owned(),
             isolation: faults.read(
                 "KAFKA_ISOLATION_LEVEL",
@@ -88,7 +89,7 @@ impl AuditConfig {
             prefix: faults.read("S3_PREFIX", args.s3_prefix.as_deref(), Prefix::default(), Prefix::new),
             json: args.json,
             bucket_only: args.bucket_only,
-            aws: AwsSettings::from_env(env, &mut faults),
+            aws,
             log: LogSettings::from_env(env, &mut faults),
         };
         faults.into_result(config)

@@ -226,7 +226,7 @@ impl Store {
 
     /// Every record of a batch as an object of its own, until all are stored.
     async fn put_each(&self, sealed: &Sealed) -> Result<Settled, Fatal> {
-        let mut patience = self.patience();
+        let mut patience = self.patience(Stage::Put);
         let begun = Instant::now();
         let mut left: Vec<&RecordObject> = sealed.each.iter().collect();
         loop {

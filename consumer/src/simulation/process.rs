@@ -182,6 +182,7 @@ fn config(world: &World, setup: Setup) -> Config {
             topic: TOPIC.to_owned(),
             client_id: "c".to_owned(),
             security: Security::default(),
+            warnings: Vec::new(),
         },
         group_id: setup.group,
         instance_id: setup.instance_id,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,9 +15,13 @@ use coinduit_common::kafka::{
     metadata::{self, Topic},
     security::Security,
 };
+use kafka_protocol::messages::alter_user_scram_credentials_request::ScramCredentialUpsertion;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
-use kafka_protocol::messages::{CreatePartitionsRequest, RequestHeader, ResponseHeader, TopicName};
+use kafka_protocol::messages::{
+    AlterUserScramCredentialsRequest, CreatePartitionsRequest, RequestHeader, ResponseHeader, TopicName,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use ring::pbkdf2;
 use rskafka::BackoffConfig;
 use rskafka::client::partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder};
@@ -102,6 +107,31 @@ impl Kafka {
         let controller = self.client.controller_client().expect("a client has a controller client");
         controller.delete_topic(topic, CONTROLLER_MS).await.expect("delete a topic");
         until("the topic is gone", async || !self.has(topic).await).await;
+    }
+
+    /// Gives `user` this password for both kinds of SCRAM.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub async fn set_password(&self, user: &str, password: &str) {
+        const ROUNDS: NonZeroU32 = NonZeroU32::new(4096).expect("it is not zero");
+        for (mechanism, algorithm, bytes) in
+            [(1, pbkdf2::PBKDF2_HMAC_SHA256, 32), (2, pbkdf2::PBKDF2_HMAC_SHA512, 64)]
+        {
+            let salt = b"salt of a test";
+            let mut salted = vec![0; bytes];
+            pbkdf2::derive(algorithm, ROUNDS, salt, password.as_bytes(), &mut salted);
+            let credential = ScramCredentialUpsertion::default()
+                .with_name(StrBytes::from_string(user.to_owned()))
+                .with_mechanism(mechanism)
+                .with_iterations(4096)
+                .with_salt(Bytes::from_static(salt))
+                .with_salted_password(salted.into());
+            let request = AlterUserScramCredentialsRequest::default().with_upsertions(vec![credential]);
+            let answer = ask(&self.bootstrap, &request, 0).await.expect("set a password");
+            let codes: Vec<i16> = answer.results.iter().map(|result| result.error_code).collect();
+            assert_eq!(codes, [0], "{answer:?}");
+        }
     }
 
     /// Whether there is such a topic. Asking creates none.

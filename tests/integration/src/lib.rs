@@ -21,6 +21,7 @@ pub mod kafka;
 pub mod membership;
 pub mod program;
 pub mod rig;
+pub mod secure;
 pub mod table;
 pub mod tally;
 pub mod traffic;
