@@ -204,6 +204,8 @@ fn said(stage: Stage, trouble: &Hindrance) -> String {
 pub struct Health {
     /// How far it has come.
     pub phase: Phase,
+    /// Since when it is there, or the membership is what it is.
+    pub phase_at: Duration,
     /// When the main loop turned last.
     pub turned_at: Duration,
     /// Whether the group has spread its partitions over its members, this one among them.
@@ -266,7 +268,7 @@ impl Health {
     /// Of a process that begins at `now`.
     #[must_use]
     pub fn new(now: Duration) -> Self {
-        Self { turned_at: now, generation: -1, ..Self::default() }
+        Self { phase_at: now, turned_at: now, generation: -1, ..Self::default() }
     }
 
     /// Something fails, or (`None`) does no more: `partition`'s, or the process's.
@@ -304,6 +306,8 @@ impl Health {
             let reason = now.reason(topic, None, trouble.since, said(*stage, trouble));
             if blocks && *stage != Stage::Commit { reasons.push(reason) } else { notes.push(reason) }
         }
+        let since =
+            if self.phase == Phase::Share && self.in_group { self.member_until } else { self.phase_at };
         let waits = match self.phase {
             Phase::Topic => Some("the topic has not been found yet"),
             Phase::Claim => Some("the folder in the bucket has not been claimed yet"),
@@ -316,7 +320,7 @@ impl Health {
             ),
             Phase::Share => None,
         };
-        reasons.extend(waits.map(|why| now.reason(topic, None, self.turned_at, why.to_owned())));
+        reasons.extend(waits.map(|why| now.reason(topic, None, since, why.to_owned())));
         for (partition, health) in &self.partitions {
             let place = format!("{topic}/{partition}");
             let offset = health.offsets.map(|offsets| offsets.handled);
@@ -387,6 +391,7 @@ mod tests {
         health.member_until = at(10);
         assert!(unready(&health, 9).is_empty());
         assert!(unready(&health, 10)[0].contains("lapsed"));
+        assert_eq!(health.readiness("t", now(25), LIMIT).reasons[0].seconds, 15);
     }
 
     #[test]

@@ -83,7 +83,10 @@ impl Vitals {
 
     /// The process has come so far.
     pub fn phase(&self, phase: Phase) {
-        locked(&self.health).phase = phase;
+        let now = self.clock.since_boot();
+        let mut health = locked(&self.health);
+        health.phase = phase;
+        health.phase_at = now;
     }
 
     /// The membership is valid until then (since boot), in that generation of the group.
@@ -95,7 +98,12 @@ impl Vitals {
 
     /// Whether the group has spread its partitions over its members, this one among them.
     pub fn in_group(&self, in_group: bool) {
-        locked(&self.health).in_group = in_group;
+        let now = self.clock.since_boot();
+        let mut health = locked(&self.health);
+        if health.in_group != in_group {
+            health.in_group = in_group;
+            health.phase_at = now;
+        }
     }
 
     /// Says that the main loop turns, for as long as it is polled there.
