@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use crate::{
     health::{Health, PartitionHealth, Stage},
-    ledger::metadata::{Closed, Skip, SkipReason},
+    ledger::metadata::{Closed, ObjectMetadata, SkipReason},
 };
 
 /// What `/metrics` says it is.
@@ -61,8 +61,8 @@ impl fmt::Debug for Metrics {
 }
 
 /// Why most records are quarantined: these series are there before the first one is.
-const NOT_A_LINE: [&str; 6] =
-    ["tombstone", "byte-order-mark", "not-utf8", "not-json", "not-an-object", "api-error"];
+const NOT_A_LINE: [&str; 7] =
+    ["tombstone", "byte-order-mark", "not-utf8", "not-json", "not-an-object", "api-error", "no-name"];
 /// What has a duration of its own.
 const TIMED: [Stage; 3] = [Stage::Fetch, Stage::Put, Stage::Commit];
 
@@ -173,10 +173,11 @@ impl Metrics {
         self.retries.get_or_create(&label("stage", stage.name())).inc();
     }
 
-    /// An object was stored, with what it says of itself.
-    pub fn stored(&self, closed: Closed, records: u64, bytes: usize, skipped: &[Skip]) {
-        self.objects.get_or_create(&label("closed", closed.name())).inc();
-        self.records.inc_by(records);
+    /// A batch was stored in so many objects of so many bytes together, with what it says of itself.
+    pub fn stored(&self, batch: &ObjectMetadata, objects: u64, bytes: usize) {
+        let ObjectMetadata { closed, records, skipped, .. } = batch;
+        self.objects.get_or_create(&label("closed", closed.name())).inc_by(objects);
+        self.records.inc_by(*records);
         self.object_bytes.inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
         for skip in skipped {
             let offsets = u64::try_from(skip.to - skip.from).unwrap_or_default();

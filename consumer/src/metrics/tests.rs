@@ -61,8 +61,17 @@ fn what_is_counted_is_shown() {
     let vitals = Vitals::new("t", Duration::from_secs(60), Clock::manual(0), Alerts::logged_only());
     vitals.budget(100, || 40);
     let metrics = vitals.metrics();
-    let skips = [Skip { from: 3, to: 10, reason: SkipReason::Retention }];
-    metrics.stored(Closed::Age, 7, 900, &skips);
+    let batch = ObjectMetadata {
+        from_offset: 3,
+        to_offset: 17,
+        stored: None,
+        records: 7,
+        quarantined: 0,
+        skipped: vec![Skip { from: 3, to: 10, reason: SkipReason::Retention }],
+        writer: String::new(),
+        closed: Closed::Age,
+    };
+    metrics.stored(&batch, 1, 900);
     metrics.lost_race();
     metrics.retried(Stage::Put);
     let under_way = metrics.begin(Stage::Fetch);

@@ -228,19 +228,26 @@ impl Store {
     async fn put_each(&self, sealed: &Sealed) -> Result<Settled, Fatal> {
         let mut patience = self.patience(Stage::Put);
         let begun = Instant::now();
+        let Sealed { metadata, line_bytes, .. } = sealed;
         let mut left: Vec<&RecordObject> = sealed.each.iter().collect();
+        let mut timing = None;
         loop {
             self.confirm_topic(sealed.fetched_at).await?;
             self.lease.held().await;
+            timing.get_or_insert_with(|| self.vitals.metrics().begin(Stage::Put));
             let (rest, error) = self.chain.put_each(left).await;
             left = rest;
             let Some(error) = error else {
                 patience.over();
+                if let Some(timing) = timing.take() {
+                    timing.done();
+                }
+                self.vitals.metrics().stored(metadata, metadata.records, *line_bytes);
                 debug!(
                     place = self.place,
-                    to = sealed.metadata.to_offset,
-                    records = sealed.each.len(),
-                    bytes = sealed.line_bytes,
+                    to = metadata.to_offset,
+                    records = metadata.records,
+                    bytes = line_bytes,
                     elapsed_ms = millis(begun.elapsed()),
                     "records stored, one object each"
                 );
@@ -309,7 +316,7 @@ impl Store {
             }
             _ => {
                 let (lines, bytes) = (sealed.line_bytes, sealed.body.len());
-                self.vitals.metrics().stored(metadata.closed, metadata.records, bytes, &metadata.skipped);
+                self.vitals.metrics().stored(metadata, 1, bytes);
                 info!(
                     key,
                     from = metadata.from_offset,

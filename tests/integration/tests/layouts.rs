@@ -127,7 +127,11 @@ async fn compressed_objects_hold_every_record_once_and_keep_their_compression() 
         }
         rig.consume_all(&settings).await;
         let document = rig.audit().await;
-        assert!(document["totals"]["bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{document}");
+        assert_eq!(document["totals"]["records"], number, "{document}");
+        assert!(
+            document["partitions"][0]["bytes_read"].as_u64().is_some_and(|bytes| bytes > 0),
+            "{document}"
+        );
         let mut lines = 0;
         for partition in 0..PARTITIONS {
             let folder = format!("{}/partition={partition}", rig.topic);
