@@ -28,6 +28,9 @@ const MAGNITUDES: std::ops::RangeInclusive<i64> = -130..=125;
 /// A scalar may be inside this many maps and lists, less one.
 const MAX_DEPTH: usize = 32;
 
+/// How many values a row may have in its maps and lists: as many as DynamoDB's largest item has bytes.
+const MAX_VALUES: usize = 400 * 1024;
+
 /// Why a value can't be stored, and where in its line it stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{member}: {fault}")]
@@ -47,6 +50,9 @@ pub enum Fault {
     /// A number too large or too close to zero. Zero counts as its last written digit: `0e126` is too large.
     #[error("the number is outside of 1e-130 to 9.99e125, which is what DynamoDB holds")]
     Magnitude,
+    /// So many values can't be in 400 KB, as each takes a byte at least. They are not even read.
+    #[error("there are more than {MAX_VALUES} values in it, DynamoDB holds 400 KB")]
+    Values,
     /// Maps and lists in each other.
     #[error("the value is nested {MAX_DEPTH} levels deep or deeper, which DynamoDB refuses")]
     Depth,
@@ -66,7 +72,8 @@ pub enum Fault {
 /// # Errors
 /// The first part of it that DynamoDB would refuse.
 pub fn attribute(name: &str, json: &RawValue) -> Result<AttributeValue, Unstorable> {
-    convert(json, 0).map_err(|Inner { mut path, fault }| {
+    let mut room = MAX_VALUES;
+    convert(json, 0, &mut room).map_err(|Inner { mut path, fault }| {
         path.push(name.to_owned());
         path.reverse();
         Unstorable { member: path.concat(), fault }
@@ -92,13 +99,14 @@ impl Inner {
     }
 }
 
-/// `depth` is the number of maps and lists around `json`.
-fn convert(json: &RawValue, depth: usize) -> Result<AttributeValue, Inner> {
+/// `depth` is the number of maps and lists around `json`, `room` how many values may be in it.
+fn convert(json: &RawValue, depth: usize, room: &mut usize) -> Result<AttributeValue, Inner> {
     let text = json.get();
+    *room = room.checked_sub(1).ok_or(Fault::Values)?;
     match text.as_bytes().first() {
         Some(b'{' | b'[') if depth + 1 >= MAX_DEPTH => Err(Fault::Depth.into()),
-        Some(b'{') => map(text, depth + 1).map(AttributeValue::M),
-        Some(b'[') => list(text, depth + 1).map(AttributeValue::L),
+        Some(b'{') => map(text, depth + 1, room).map(AttributeValue::M),
+        Some(b'[') => list(text, depth + 1, room).map(AttributeValue::L),
         Some(b'"') => string(text).map(AttributeValue::S).map_err(Inner::from),
         Some(b't') => Ok(AttributeValue::Bool(true)),
         Some(b'f') => Ok(AttributeValue::Bool(false)),
@@ -118,14 +126,14 @@ pub fn string(json: &str) -> Result<String, Fault> {
     serde_json::from_str(json).map_err(|error| Fault::NotText(error.to_string()))
 }
 
-fn map(json: &str, depth: usize) -> Result<Item, Inner> {
+fn map(json: &str, depth: usize, room: &mut usize) -> Result<Item, Inner> {
     let members = parse(json, |parser| parser.deserialize_map(Members))?;
     let mut item = Item::with_capacity(members.len());
     for (name, value) in members {
         if name.is_empty() {
             return Err(Fault::EmptyName.into());
         }
-        let value = convert(value, depth).map_err(|inner| inner.below(format!(".{name}")))?;
+        let value = convert(value, depth, room).map_err(|inner| inner.below(format!(".{name}")))?;
         if item.contains_key(&name) {
             return Err(Fault::Twice(name).into());
         }
@@ -134,9 +142,9 @@ fn map(json: &str, depth: usize) -> Result<Item, Inner> {
     Ok(item)
 }
 
-fn list(json: &str, depth: usize) -> Result<Vec<AttributeValue>, Inner> {
+fn list(json: &str, depth: usize, room: &mut usize) -> Result<Vec<AttributeValue>, Inner> {
     let elements = parse(json, |parser| parser.deserialize_seq(Elements))?;
-    let convert = |(at, value)| convert(value, depth).map_err(|inner| inner.below(format!("[{at}]")));
+    let convert = |(at, value)| convert(value, depth, room).map_err(|inner| inner.below(format!("[{at}]")));
     elements.into_iter().enumerate().map(convert).collect()
 }
 
@@ -337,6 +345,13 @@ mod tests {
         assert_eq!(read(&nested(32)).unwrap_err().fault, Fault::Depth);
         // Far beyond what a recursive parser survives.
         assert_eq!(read(&nested(100_000)).unwrap_err().fault, Fault::Depth);
+    }
+
+    #[test]
+    fn more_values_than_a_row_has_bytes_are_refused_without_being_read() {
+        let list = |values: usize| format!("[{}0]", "0,".repeat(values - 2));
+        assert!(read(&list(MAX_VALUES)).is_ok());
+        assert_eq!(read(&list(MAX_VALUES + 1)).unwrap_err().fault, Fault::Values);
     }
 
     #[test]

@@ -83,7 +83,9 @@ pub enum Failure {
 /// How many failures are written out; a table that is missing would otherwise be named for every object.
 const LISTED: usize = 10;
 
-struct Listed<'a>(&'a [Failure]);
+/// Failures in a row, the first few.
+#[derive(Debug)]
+pub struct Listed<'a>(pub &'a [Failure]);
 
 impl fmt::Display for Listed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -102,7 +104,9 @@ mod tests {
     use super::*;
 
     fn failures(count: usize) -> HandleError {
-        let failure = |at| Failure::Record(Refused::Missing { record: at, member: "s3" });
+        let failure = |at| {
+            Failure::Record(Refused::Missing { place: format!("record {at} of the event"), member: "s3" })
+        };
         HandleError::Failures { failures: (0..count).map(failure).collect(), done: Summary::default() }
     }
 

@@ -1,6 +1,11 @@
-//! The Lambda's `bootstrap`: settings, clients, then one invocation after the other.
+//! The Lambda's `bootstrap`: settings, clients, then one invocation after the other; or a replay.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use aws_sdk_dynamodb::config::Builder;
 use clap::Parser;
@@ -11,20 +16,23 @@ use coinduit_common::{
     config::{Env, Faults},
     crypto,
     exit::Exit,
+    shutdown::Signals,
     telemetry,
 };
 use coinduit_lambda::{
-    Clients, Summary,
-    config::{Args, Config},
+    Answer, Clients,
+    config::{Args, Config, Task},
     handle,
+    metrics::Metrics,
     object::Stores,
+    replay::{self, Settings, Status},
     runtime_api,
     table::Tables,
 };
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 fn main() -> ExitCode {
     crypto::install_ring();
@@ -51,11 +59,49 @@ async fn run(args: &Args, env: &Env) -> Exit {
     for warning in config.aws.warnings() {
         warn!("{warning}");
     }
-    let clients = clients(config).await;
-    match lambda_runtime::run(service_fn(|event| invoke(event, &clients))).await {
+    match config.task.clone() {
+        Task::Serve(function) => serve(&clients(config, Metrics::Stdout(function)).await).await,
+        Task::Replay(settings) => {
+            // Whoever reads the terminal needs no other alert.
+            let config = Config { sns_topic_arn: None, ..config };
+            load(&settings, &clients(config, Metrics::Off).await).await
+        }
+    }
+}
+
+async fn serve(clients: &Clients) -> Exit {
+    match lambda_runtime::run(service_fn(|event| invoke(event, clients))).await {
         Ok(()) => Exit::Done,
         Err(error) => {
             error!(%error, "lost the Lambda runtime API");
+            Exit::Failed
+        }
+    }
+}
+
+async fn load(settings: &Settings, clients: &Clients) -> Exit {
+    let mut signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => {
+            error!(%error, "install signal handlers");
+            return Exit::Failed;
+        }
+    };
+    let outcome = replay::replay(settings, clients, signals.received()).await;
+    if let Some(error) = &outcome.error {
+        error!(error, "replay stopped");
+    }
+    if let Some(from) = &outcome.resume_from {
+        info!(command = settings.command(from), "to go on");
+    }
+    if outcome.status == Status::Done {
+        info!(done = %outcome.done, "replayed");
+    }
+    let line = serde_json::to_string(&outcome).expect("strings and numbers are written to memory");
+    match writeln!(io::stdout(), "{line}") {
+        Ok(()) => outcome.exit,
+        Err(error) => {
+            error!(%error, "print the summary");
             Exit::Failed
         }
     }
@@ -71,7 +117,7 @@ async fn misconfigured(faults: &Faults, env: &Env) -> Exit {
     Exit::Misconfigured
 }
 
-async fn clients(config: Config) -> Clients {
+async fn clients(config: Config, metrics: Metrics) -> Clients {
     let aws = Aws::new(config.aws).await;
     let alerts = match config.sns_topic_arn {
         Some(arn) => Alerts::start("lambda", Clock::System, SnsSender::new(&aws, arn)),
@@ -79,10 +125,10 @@ async fn clients(config: Config) -> Clients {
     };
     let tables = Tables::new(Builder::from(aws.sdk()), config.prices_table, config.coins_table);
     let stores = Stores::new(move |bucket| Ok(Arc::new(aws.s3(bucket)?)));
-    Clients { stores, tables, alerts }
+    Clients { stores, tables, row_life: config.prices_ttl, alerts, metrics, clock: Clock::System }
 }
 
-async fn invoke(event: LambdaEvent<Box<RawValue>>, clients: &Clients) -> Result<Summary, Diagnostic> {
+async fn invoke(event: LambdaEvent<Box<RawValue>>, clients: &Clients) -> Result<Answer, Diagnostic> {
     let ends_ms = i64::try_from(event.context.deadline).unwrap_or(i64::MAX);
     let left = u64::try_from(ends_ms.saturating_sub(Clock::System.now_ms())).unwrap_or(0);
     let deadline = Instant::now() + Duration::from_millis(left);

@@ -1,19 +1,29 @@
-//! Reads an object and cuts it into lines.
+//! Reads an object as it comes, whatever its size.
 //!
 //! The bucket is known only when an event names it, so stores are made on demand, and kept, because a warm
 //! function sees the same bucket again.
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, io,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use bytes::Bytes;
-use object_store::{ObjectStore, ObjectStoreExt, path::Path};
+use bytes::{Bytes, BytesMut};
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
+use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, path::Path};
 
-/// The largest object that is read. The consumer's are 8 MiB unless it is told otherwise.
-const MAX_OBJECT_BYTES: u64 = 128 << 20;
+use crate::{
+    decompress::{Compression, decompress},
+    envelope::ObjectRef,
+};
+
+/// How much is asked for at once, and held until it is made into rows: an exchange with S3 has a time limit, and a
+/// table may be slow. The consumer's objects are not larger, unless it is told otherwise.
+const PART_BYTES: u64 = 8 << 20;
 
 type Open = dyn Fn(&str) -> Result<Arc<dyn ObjectStore>, object_store::Error> + Send + Sync;
 
@@ -35,9 +45,12 @@ pub enum ReadError {
     /// S3 knows such keys, object_store has no path for them.
     #[error("the key can't be asked for: it begins or ends with a slash, or has an empty, . or .. segment")]
     Key,
-    /// Larger than anything that the consumer writes.
-    #[error("the object has {0} bytes, {MAX_OBJECT_BYTES} are read at most")]
-    TooLarge(u64),
+    /// Its bytes are not what its name says, or end too early.
+    #[error("decompress the object; it is damaged, or its name says something else than it is")]
+    Compressed(#[source] io::Error),
+    /// Somebody has put another object in its place meanwhile.
+    #[error("the object was replaced while it was read")]
+    Replaced,
     /// The store refused.
     #[error(
         "get the object; allow s3:GetObject, and s3:ListBucket too: without it S3 says 403 for what is gone"
@@ -72,21 +85,89 @@ impl Stores {
     }
 }
 
-/// The whole object `key`; `None` where there is none any more.
+/// The object's bytes, decompressed, in pieces; `None` where there is no object any more. Needs a tokio runtime.
 ///
 /// # Errors
-/// [`ReadError`].
-pub async fn read(store: &dyn ObjectStore, key: &str) -> Result<Option<Bytes>, ReadError> {
-    let path = path(key).ok_or(ReadError::Key)?;
-    let found = match store.get(&path).await {
+/// [`ReadError`], here or instead of a piece.
+pub async fn open(
+    store: Arc<dyn ObjectStore>,
+    object: &ObjectRef,
+) -> Result<Option<BoxStream<'static, Result<Bytes, ReadError>>>, ReadError> {
+    let path = path(&object.key).ok_or(ReadError::Key)?;
+    let options = GetOptions { version: object.version.clone(), ..GetOptions::default() };
+    let first = match store.get_opts(&path, options).await {
         Err(object_store::Error::NotFound { .. }) => return Ok(None),
-        Err(error @ object_store::Error::PermissionDenied { .. }) => return Err(ReadError::Forbidden(error)),
-        found => found.map_err(ReadError::Store)?,
+        found => found.map_err(read_error)?,
     };
-    if found.meta.size > MAX_OBJECT_BYTES {
-        return Err(ReadError::TooLarge(found.meta.size));
+    let meta = first.meta.clone();
+    let first = part(first).await?;
+    let from = length(&first);
+    let version = object.version.clone();
+    let rest = stream::try_unfold(from, move |from| {
+        let (store, path, meta, version) = (Arc::clone(&store), path.clone(), meta.clone(), version.clone());
+        async move {
+            if from >= meta.size {
+                return Ok(None);
+            }
+            let next = next_part(&*store, &path, version, &meta, from).await?;
+            let end = from + length(&next);
+            Ok(Some((next, end)))
+        }
+    });
+    let parts = stream::iter([Ok(first)]).chain(rest).boxed();
+    Ok(Some(match Compression::of(&object.key) {
+        Some(compression) => decompress(compression, parts),
+        None => parts,
+    }))
+}
+
+/// The part that begins at `from`, of the same object.
+async fn next_part(
+    store: &dyn ObjectStore,
+    path: &Path,
+    version: Option<String>,
+    meta: &ObjectMeta,
+    from: u64,
+) -> Result<Bytes, ReadError> {
+    let range = GetRange::Bounded(from..meta.size.min(from + PART_BYTES));
+    let options =
+        GetOptions { version, range: Some(range), if_match: meta.e_tag.clone(), ..GetOptions::default() };
+    match store.get_opts(path, options).await {
+        Err(object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. }) => {
+            Err(ReadError::Replaced)
+        }
+        found => part(found.map_err(read_error)?).await,
     }
-    found.bytes().await.map(Some).map_err(ReadError::Store)
+}
+
+/// The answer's bytes, but not more than a part.
+async fn part(answer: GetResult) -> Result<Bytes, ReadError> {
+    let most = usize::try_from(PART_BYTES).unwrap_or(usize::MAX);
+    let size = usize::try_from(answer.range.end.saturating_sub(answer.range.start)).unwrap_or(most);
+    let mut chunks = answer.into_stream();
+    let Some(first) = chunks.try_next().await.map_err(ReadError::Store)? else { return Ok(Bytes::new()) };
+    if first.len() >= most {
+        return Ok(first.slice(..most));
+    }
+    let mut bytes = BytesMut::with_capacity(size.min(most));
+    bytes.extend_from_slice(&first);
+    while bytes.len() < most
+        && let Some(chunk) = chunks.try_next().await.map_err(ReadError::Store)?
+    {
+        bytes.extend_from_slice(&chunk[..chunk.len().min(most - bytes.len())]);
+    }
+    Ok(bytes.freeze())
+}
+
+fn read_error(error: object_store::Error) -> ReadError {
+    match error {
+        object_store::Error::PermissionDenied { .. } => ReadError::Forbidden(error),
+        other => ReadError::Store(other),
+    }
+}
+
+fn length(bytes: &Bytes) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 /// The path of exactly `key`. A path is more than a key: it has no empty segments, and no slash at its
@@ -96,40 +177,26 @@ pub fn path(key: &str) -> Option<Path> {
     Path::parse(key).ok().filter(|path| path.as_ref() == key)
 }
 
-/// The lines of the object `key` with their numbers, from 1; blank ones are left out.
-///
-/// An object named `.json` is one record, however it is laid out.
-pub fn lines<'a>(key: &str, content: &'a [u8]) -> impl Iterator<Item = (usize, &'a [u8])> {
-    let whole = !key.ends_with(".jsonl");
-    content
-        .split(move |byte| !whole && *byte == b'\n')
-        .enumerate()
-        .map(|(at, line)| (at + 1, line.trim_ascii()))
-        .filter(|(_, line)| !line.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
-    use object_store::memory::InMemory;
+    use std::io::Write;
+
+    use object_store::{ObjectStoreExt, memory::InMemory};
 
     use super::*;
 
-    fn texts(key: &str, content: &'static str) -> Vec<(usize, &'static str)> {
-        lines(key, content.as_bytes()).map(|(at, line)| (at, std::str::from_utf8(line).unwrap())).collect()
+    fn object(key: &str) -> ObjectRef {
+        ObjectRef { bucket: "b".to_owned(), key: key.to_owned(), version: None }
     }
 
-    #[test]
-    fn lines_are_counted_with_the_blank_ones() {
-        assert_eq!(
-            texts("a.jsonl", "{\"a\":1}\r\n\n  \n{\"b\":2}\n{}"),
-            [(1, "{\"a\":1}"), (4, "{\"b\":2}"), (5, "{}")]
-        );
-        assert_eq!(texts("a.jsonl", ""), []);
-    }
-
-    #[test]
-    fn an_object_of_one_record_is_one_line() {
-        assert_eq!(texts("BTC_1.json", "{\n \"a\": 1\n}\n"), [(1, "{\n \"a\": 1\n}")]);
+    async fn read(store: &Arc<InMemory>, key: &str) -> Result<Option<Vec<u8>>, ReadError> {
+        let store = Arc::clone(store) as Arc<dyn ObjectStore>;
+        let Some(pieces) = open(store, &object(key)).await? else { return Ok(None) };
+        let all = pieces.try_fold(Vec::new(), async |mut all: Vec<u8>, piece| {
+            all.extend_from_slice(&piece);
+            Ok(all)
+        });
+        all.await.map(Some)
     }
 
     #[test]
@@ -144,11 +211,52 @@ mod tests {
 
     #[tokio::test]
     async fn an_object_is_read_and_a_missing_one_is_none() {
-        let store = InMemory::new();
+        let store = Arc::new(InMemory::new());
         store.put(&path("a.jsonl").unwrap(), "{}\n".into()).await.unwrap();
+        store.put(&path("empty.jsonl").unwrap(), "".into()).await.unwrap();
         assert_eq!(read(&store, "a.jsonl").await.unwrap().as_deref(), Some(&b"{}\n"[..]));
+        assert_eq!(read(&store, "empty.jsonl").await.unwrap().as_deref(), Some(&b""[..]));
         assert_eq!(read(&store, "b.jsonl").await.unwrap(), None);
         assert!(matches!(read(&store, "/a.jsonl").await, Err(ReadError::Key)));
+    }
+
+    #[tokio::test]
+    async fn a_large_object_is_read_part_by_part() {
+        let store = Arc::new(InMemory::new());
+        let numbers: Vec<u8> = (0..5_000_000_u32).flat_map(u32::to_le_bytes).collect();
+        for size in [PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 20_000_000] {
+            let content = &numbers[..usize::try_from(size).unwrap()];
+            store.put(&path("a.jsonl").unwrap(), content.to_vec().into()).await.unwrap();
+            assert!(read(&store, "a.jsonl").await.unwrap().unwrap() == content, "{size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_replaced_in_the_middle_is_not_mixed_up() {
+        let store = Arc::new(InMemory::new());
+        let content = vec![b'a'; 20_000_000];
+        store.put(&path("a.jsonl").unwrap(), content.into()).await.unwrap();
+        let mut pieces = open(Arc::clone(&store) as _, &object("a.jsonl")).await.unwrap().unwrap();
+        assert!(pieces.next().await.unwrap().is_ok());
+        store.put(&path("a.jsonl").unwrap(), vec![b'b'; 20_000_000].into()).await.unwrap();
+        assert!(matches!(pieces.next().await, Some(Err(ReadError::Replaced))));
+    }
+
+    #[tokio::test]
+    async fn a_compressed_object_is_decompressed_by_its_name() {
+        let store = Arc::new(InMemory::new());
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(b"{}\n").unwrap();
+        let gzip = gzip.finish().unwrap();
+        let zstd =
+            ruzstd::encoding::compress_to_vec(&b"{}\n"[..], ruzstd::encoding::CompressionLevel::Fastest);
+        store.put(&path("a.jsonl.gz").unwrap(), gzip.into()).await.unwrap();
+        store.put(&path("a.jsonl.zst").unwrap(), zstd.clone().into()).await.unwrap();
+        store.put(&path("b.jsonl.gz").unwrap(), zstd.into()).await.unwrap();
+        for key in ["a.jsonl.gz", "a.jsonl.zst"] {
+            assert_eq!(read(&store, key).await.unwrap().as_deref(), Some(&b"{}\n"[..]));
+        }
+        assert!(matches!(read(&store, "b.jsonl.gz").await, Err(ReadError::Compressed(_))));
     }
 
     #[test]

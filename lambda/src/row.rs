@@ -8,7 +8,7 @@
 //! Nothing is computed: numbers are the API's literals, missing members are left out, null members are
 //! NULL. Members that no table has are ignored, whatever is in them.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{DateTime, Datelike, Utc};
@@ -19,7 +19,10 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::attribute::{self, Item, Unstorable};
+use crate::{
+    attribute::{self, Item, Unstorable},
+    cutter::MAX_LINE_BYTES,
+};
 
 /// The largest item that DynamoDB stores: 400 KB, names and overheads included.
 const MAX_ITEM_BYTES: usize = 400 * 1024;
@@ -27,6 +30,8 @@ const MAX_ITEM_BYTES: usize = 400 * 1024;
 const MAX_PARTITION_KEY_BYTES: usize = 2048;
 /// The longest sort key.
 const MAX_SORT_KEY_BYTES: usize = 1024;
+/// When DynamoDB may remove a row of `prices`, where that was asked for.
+pub const EXPIRES_AT: &str = "expiresAt";
 /// The currency whose rows carry the coin's bare code.
 const HOME_CURRENCY: &str = "USD";
 
@@ -82,6 +87,19 @@ pub struct Rows {
     pub coins: Item,
 }
 
+impl Rows {
+    /// Adds to the row of `prices` when DynamoDB may remove it: so long after its timestamp, in seconds since the epoch.
+    #[must_use]
+    pub fn expiring_after(mut self, life: Duration) -> Self {
+        let life = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
+        if let Ok(at) = DateTime::parse_from_rfc3339(&self.updated_at) {
+            let end = at.timestamp().saturating_add(life);
+            self.prices.insert(EXPIRES_AT.to_owned(), AttributeValue::N(end.to_string()));
+        }
+        self
+    }
+}
+
 /// A line that can't be rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
@@ -89,13 +107,16 @@ pub struct Rejected {
     pub line: usize,
     /// Why.
     pub reason: Reason,
-    /// Its bytes, without the line break.
+    /// Its bytes, without the line break; of a line that is too long, the beginning.
     pub raw: Vec<u8>,
 }
 
 /// Why a line can't be rows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
+    /// More than anything that could be stored of it.
+    #[error("the line has {0} bytes, {MAX_LINE_BYTES} are read at most; only its beginning is kept here")]
+    TooLong(u64),
     /// Text in another encoding, or no text at all.
     #[error("the line is not UTF-8 (first wrong byte at {0})")]
     NotUtf8(usize),
@@ -473,6 +494,13 @@ mod tests {
         );
         assert_eq!(rows.prices["maxSupply"], AttributeValue::Null(true));
         assert_eq!(rows.coins["maxSupply"], AttributeValue::Null(true));
+    }
+
+    #[test]
+    fn a_price_expires_so_long_after_its_timestamp_and_a_coin_never() {
+        let rows = rows("").expiring_after(Duration::from_secs(86_400));
+        assert_eq!(rows.prices["expiresAt"], n("1795514700"));
+        assert_eq!(rows.coins.get("expiresAt"), None);
     }
 
     #[test]

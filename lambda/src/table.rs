@@ -13,7 +13,10 @@ use std::{
     collections::HashMap,
     error::Error,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -51,6 +54,24 @@ pub struct Tables {
     client: Client,
     prices: String,
     coins: String,
+    /// Requests that were made again.
+    again: Arc<AtomicU64>,
+}
+
+/// How long to try.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// When everything has to be over.
+    pub deadline: Instant,
+    /// How long one request is repeated, so that a throttled table does not take the time of everything else.
+    pub patience: Duration,
+}
+
+impl Limits {
+    /// When a request that begins now is not repeated any more.
+    fn last_retry(&self) -> Instant {
+        Instant::now().checked_add(self.patience).map_or(self.deadline, |end| end.min(self.deadline))
+    }
 }
 
 /// What became of rows.
@@ -63,6 +84,9 @@ pub struct Written {
     /// Rows that are not in the table, and why: the first few.
     pub failed: Vec<TableError>,
 }
+
+/// How many failures are kept of an object.
+const MOST_FAILED: usize = 1_000;
 
 /// A row that is not in its table.
 #[derive(Debug, thiserror::Error)]
@@ -108,10 +132,25 @@ pub enum Blame {
 }
 
 impl Written {
+    /// Adds what became of the rows behind.
+    pub fn add(&mut self, behind: Self) {
+        let Self { rows, stale, failed } = behind;
+        self.rows += rows;
+        self.stale += stale;
+        let room = MOST_FAILED.saturating_sub(self.failed.len());
+        self.failed.extend(failed.into_iter().take(room));
+    }
+
+    /// Whether the table takes no rows at present, whatever is in them.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.is_hopeless() || self.failed.last().is_some_and(|error| error.blame() != Blame::Rows)
+    }
+
     /// Adds a row that was not stored; returns whether the rest need not be tried: it was not the row's fault, or
     /// every one has failed so far.
     fn is_hopeless_after(&mut self, error: TableError) -> bool {
-        let others_may_work = error.cause.blame() == Blame::Rows;
+        let others_may_work = error.blame() == Blame::Rows;
         self.failed.push(error);
         !others_may_work || self.is_hopeless()
     }
@@ -126,7 +165,19 @@ impl Tables {
     #[must_use]
     pub fn new(config: Builder, prices: String, coins: String) -> Self {
         let client = Client::from_conf(config.retry_config(RetryConfig::disabled()).build());
-        Self { client, prices, coins }
+        Self { client, prices, coins, again: Arc::default() }
+    }
+
+    /// How many requests were made again so far, because a table was throttled or did not answer.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.again.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, attempt: u32) {
+        if attempt > 1 {
+            self.again.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Puts `rows`, no two of which have the same key, into the table of prices.
@@ -136,17 +187,17 @@ impl Tables {
     ///
     /// # Cancel safety
     /// Dropping the future leaves any of the rows stored. Putting them again is harmless.
-    pub async fn put_prices(&self, rows: Vec<Item>, deadline: Instant) -> Written {
+    pub async fn put_prices(&self, rows: Vec<Item>, limits: Limits) -> Written {
         let mut written = Written::default();
         let mut alone = Vec::new();
         let batches: Vec<_> = rows.chunks(BATCH).collect();
         let mut answers = stream::iter(batches)
-            .map(async |batch| (batch, self.put_batch(batch, deadline).await))
+            .map(async |batch| (batch, self.put_batch(batch, limits).await))
             .buffer_unordered(BATCHES_AT_ONCE);
         while let Some((batch, answer)) = answers.next().await {
             match answer {
                 Ok(()) => written.rows += batch.len(),
-                Err(error) if error.cause.blame() == Blame::Rows => alone.extend(batch.chunks(1)),
+                Err(error) if error.blame() == Blame::Rows => alone.extend(batch.chunks(1)),
                 Err(error) => {
                     written.failed.push(error);
                     return written;
@@ -156,7 +207,7 @@ impl Tables {
         drop(answers);
 
         let mut answers = stream::iter(alone)
-            .map(async |row| self.put_batch(row, deadline).await)
+            .map(async |row| self.put_batch(row, limits).await)
             .buffer_unordered(BATCHES_AT_ONCE);
         while let Some(answer) = answers.next().await {
             match answer {
@@ -172,7 +223,7 @@ impl Tables {
     }
 
     /// Puts at most [`BATCH`] rows into the table of prices.
-    async fn put_batch(&self, rows: &[Item], deadline: Instant) -> Result<(), TableError> {
+    async fn put_batch(&self, rows: &[Item], limits: Limits) -> Result<(), TableError> {
         let failed = |left: &[WriteRequest], cause| TableError {
             table: self.prices.clone(),
             code: left
@@ -188,20 +239,23 @@ impl Tables {
         });
         // What is still to be written, between two attempts.
         let left = Mutex::new(requests.collect::<Vec<_>>());
-        retry(POLICY, "put prices", Some(deadline), |_| async {
-            let batch = left.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let request = self.client.batch_write_item().request_items(&self.prices, batch.clone());
-            match timeout_at(deadline, request.send()).await {
-                Err(_) => Attempt::Final(failed(&batch, PutError::OutOfTime)),
-                Ok(Err(error)) => again_or_final(error, |cause| failed(&batch, cause)),
-                Ok(Ok(answer)) => {
-                    let unprocessed = to_resend(answer.unprocessed_items, &self.prices);
-                    if unprocessed.is_empty() {
-                        return Attempt::Done(());
+        retry(POLICY, "put prices", Some(limits.last_retry()), |attempt| {
+            self.count(attempt);
+            async {
+                let batch = left.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let request = self.client.batch_write_item().request_items(&self.prices, batch.clone());
+                match timeout_at(limits.deadline, request.send()).await {
+                    Err(_) => Attempt::Final(failed(&batch, PutError::OutOfTime)),
+                    Ok(Err(error)) => again_or_final(error, |cause| failed(&batch, cause)),
+                    Ok(Ok(answer)) => {
+                        let unprocessed = to_resend(answer.unprocessed_items, &self.prices);
+                        if unprocessed.is_empty() {
+                            return Attempt::Done(());
+                        }
+                        let error = failed(&unprocessed, PutError::Unprocessed(unprocessed.len()));
+                        *left.lock().unwrap_or_else(PoisonError::into_inner) = unprocessed;
+                        Attempt::Again { error, after: None }
                     }
-                    let error = failed(&unprocessed, PutError::Unprocessed(unprocessed.len()));
-                    *left.lock().unwrap_or_else(PoisonError::into_inner) = unprocessed;
-                    Attempt::Again { error, after: None }
                 }
             }
         })
@@ -212,10 +266,10 @@ impl Tables {
     ///
     /// # Cancel safety
     /// Dropping the future leaves any of the coins stored. Putting them again is harmless.
-    pub async fn put_coins(&self, coins: Vec<Coin>, deadline: Instant) -> Written {
+    pub async fn put_coins(&self, coins: Vec<Coin>, limits: Limits) -> Written {
         let mut written = Written::default();
         let mut answers = stream::iter(coins)
-            .map(async |coin| self.put_coin(coin, deadline).await)
+            .map(async |coin| self.put_coin(coin, limits).await)
             .buffer_unordered(COINS_AT_ONCE);
         while let Some(answer) = answers.next().await {
             match answer {
@@ -232,29 +286,41 @@ impl Tables {
     }
 
     /// Whether `coin` was newer than what the table had.
-    async fn put_coin(&self, coin: Coin, deadline: Instant) -> Result<bool, TableError> {
+    async fn put_coin(&self, coin: Coin, limits: Limits) -> Result<bool, TableError> {
         let Coin { updated_at, item } = coin;
         let failed = |cause| TableError { table: self.coins.clone(), code: code(&item), cause };
-        retry(POLICY, "put coin", Some(deadline), |_| async {
-            let request = self
-                .client
-                .put_item()
-                .table_name(&self.coins)
-                .set_item(Some(item.clone()))
-                .condition_expression(ONLY_NEWER)
-                .expression_attribute_values(":at", AttributeValue::S(updated_at.clone()));
-            match timeout_at(deadline, request.send()).await {
-                Err(_) => Attempt::Final(failed(PutError::OutOfTime)),
-                Ok(Ok(_)) => Attempt::Done(true),
-                Ok(Err(error)) => {
-                    if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) {
-                        return Attempt::Done(false);
+        retry(POLICY, "put coin", Some(limits.last_retry()), |attempt| {
+            self.count(attempt);
+            async {
+                let request = self
+                    .client
+                    .put_item()
+                    .table_name(&self.coins)
+                    .set_item(Some(item.clone()))
+                    .condition_expression(ONLY_NEWER)
+                    .expression_attribute_values(":at", AttributeValue::S(updated_at.clone()));
+                match timeout_at(limits.deadline, request.send()).await {
+                    Err(_) => Attempt::Final(failed(PutError::OutOfTime)),
+                    Ok(Ok(_)) => Attempt::Done(true),
+                    Ok(Err(error)) => {
+                        if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception())
+                        {
+                            return Attempt::Done(false);
+                        }
+                        again_or_final(error, failed)
                     }
-                    again_or_final(error, failed)
                 }
             }
         })
         .await
+    }
+}
+
+impl TableError {
+    /// What is to blame.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        self.cause.blame()
     }
 }
 

@@ -6,3 +6,6 @@
 mod http;
 mod pipeline;
 mod runtime;
+#[path = "../tables/suite.rs"]
+mod suite;
+mod tables;

@@ -22,14 +22,23 @@ use coinduit_common::{
     aws::{Aws, AwsSettings},
     clock::Clock,
     config::{Env, Faults},
+    exit::Exit,
     line::{self, Origin},
 };
-use coinduit_lambda::{Clients, Summary, error::HandleError, handle, object::Stores, table::Tables};
+use coinduit_lambda::{
+    Answer, Clients, Summary,
+    error::HandleError,
+    handle,
+    metrics::Metrics,
+    object::Stores,
+    replay::{Outcome, Settings, Status, replay},
+    table::Tables,
+};
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 use serde_json::{Value, json, value::RawValue};
 use tokio::time::Instant;
 
-use crate::http::{Answer, Request, serve};
+use crate::http::{Answer as HttpAnswer, Request, serve};
 
 const HUNDRED: &str = include_str!("../../../local/data/coins-list-100.json");
 const AT: &str = "2026-11-23T10:05:00.000Z";
@@ -92,7 +101,10 @@ impl Rig {
         let clients = Clients {
             stores,
             tables: Tables::new(config.clone(), "prices".to_owned(), "coins".to_owned()),
+            row_life: None,
             alerts: Alerts::start("lambda", Clock::manual(0), Recorder(Arc::clone(&said))),
+            metrics: Metrics::Off,
+            clock: Clock::manual(0),
         };
         Self { store, dynamodb: Client::from_conf(config.build()), clients, said }
     }
@@ -145,9 +157,23 @@ impl Rig {
         self.store.put(&Path::parse(key).unwrap(), content.into().into()).await.unwrap();
     }
 
+    /// Handles an event that needs no answer but that all is done.
     async fn handle(&self, event: &Value) -> Result<Summary, HandleError> {
+        match self.answer(event).await? {
+            Answer::Done(done) => Ok(done),
+            Answer::Queue { failures } => panic!("an answer to SQS: {failures:?}"),
+        }
+    }
+
+    async fn answer(&self, event: &Value) -> Result<Answer, HandleError> {
         let deadline = Instant::now() + Duration::from_secs(60);
         handle(event.to_string().as_bytes(), deadline, &self.clients).await
+    }
+
+    /// Handles messages of SQS and returns the answer as SQS reads it.
+    async fn queue(&self, messages: Vec<Value>) -> Value {
+        let answer = self.answer(&json!({ "Records": messages })).await.unwrap();
+        serde_json::to_value(answer).unwrap()
     }
 
     /// All rows of a table by their code and timestamp.
@@ -414,6 +440,7 @@ async fn a_missing_table_is_named_and_the_other_one_is_written() {
 async fn an_object_that_fails_does_not_hide_the_others() {
     let rig = Rig::new().await;
     rig.put("a.jsonl", coin("BTC", AT, "")).await;
+    rig.put("c.jsonl.gz", "no gzip").await;
     let mut event = event(&["x.jsonl", "%2Fa.jsonl", "c.jsonl.gz", "a.jsonl"]);
     event["Records"][0]["s3"]["bucket"]["name"] = json!("other");
     let error = rig.handle(&event).await.unwrap_err();
@@ -422,13 +449,300 @@ async fn an_object_that_fails_does_not_hide_the_others() {
         "object x.jsonl in bucket other: make a client for the bucket: ",
         "no such bucket here",
         "object /a.jsonl in bucket b: the key can't be asked for",
-        "object c.jsonl.gz in bucket b is compressed",
+        "object c.jsonl.gz in bucket b: decompress the object",
         "stored: 1 rows and 1 coins of 1 objects",
     ] {
         assert!(text.contains(part), "{part:?} is not in {text}");
     }
     assert_eq!(rig.rows("prices").await.len(), 1);
     assert_eq!(rig.said().len(), 3);
+}
+
+fn sqs(id: &str, body: &Value) -> Value {
+    json!({"messageId": id, "body": body.to_string(), "eventSource": "aws:sqs", "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:q", "attributes": {}})
+}
+
+fn fifo(id: &str, group: &str, body: &Value) -> Value {
+    let mut message = sqs(id, body);
+    message["eventSourceARN"] = json!("arn:aws:sqs:us-east-1:000000000000:q.fifo");
+    message["attributes"] = json!({"MessageGroupId": group, "SequenceNumber": "1"});
+    message
+}
+
+#[tokio::test]
+async fn sqs_is_told_exactly_which_messages_failed() {
+    let rig = Rig::new().await;
+    for (key, code) in [("a.jsonl", "A"), ("b.jsonl", "B"), ("c.jsonl", "C")] {
+        rig.put(key, coin(code, AT, "")).await;
+    }
+    let poison = json!({"messageId": "poison", "body": "not an event", "eventSource": "aws:sqs"});
+    let answer = rig.queue(vec![
+        sqs("one", &event(&["a.jsonl"])),
+        poison.clone(),
+        // One of its records can't be handled: all of it comes again.
+        sqs("half", &event(&["b.jsonl", "%2Fx.jsonl"])),
+        sqs("test", &json!({"Service": "Amazon S3", "Event": "s3:TestEvent"})),
+        sqs("last", &event(&["c.jsonl", "_coinduit.json"])),
+    ]);
+    let failed = json!({"batchItemFailures": [{"itemIdentifier": "poison"}, {"itemIdentifier": "half"}]});
+    assert_eq!(answer.await, failed);
+    assert_eq!(rig.rows("prices").await.len(), 3);
+    assert_eq!(rig.said().len(), 2, "{:?}", rig.said());
+    assert_eq!(rig.queue(vec![sqs("one", &event(&["a.jsonl"]))]).await, json!({"batchItemFailures": []}));
+    assert_eq!(rig.queue(vec![poison]).await, json!({"batchItemFailures": [{"itemIdentifier": "poison"}]}));
+}
+
+#[tokio::test]
+async fn what_follows_a_failure_in_its_group_is_left_for_later() {
+    let rig = Rig::new().await;
+    for (key, code) in [("a.jsonl", "A"), ("b.jsonl", "B"), ("c.jsonl", "C"), ("d.jsonl", "D")] {
+        rig.put(key, coin(code, AT, "")).await;
+    }
+    let answer = rig.queue(vec![
+        fifo("1", "g", &event(&["a.jsonl"])),
+        fifo("2", "g", &event(&["%2Fx.jsonl"])),
+        fifo("3", "h", &event(&["b.jsonl"])),
+        fifo("4", "g", &event(&["c.jsonl"])),
+        fifo("5", "h", &event(&["d.jsonl"])),
+    ]);
+    assert_eq!(
+        answer.await,
+        json!({"batchItemFailures": [{"itemIdentifier": "2"}, {"itemIdentifier": "4"}]})
+    );
+    let codes: Vec<_> = rig.rows("prices").await.into_keys().map(|(code, _)| code).collect();
+    assert_eq!(codes, ["A", "B", "D"]);
+}
+
+#[tokio::test]
+async fn what_no_message_can_be_blamed_for_fails_the_invocation() {
+    let rig = Rig::new().await;
+    let nameless = json!({"body": "poison", "eventSource": "aws:sqs"});
+    let error = rig.answer(&json!({"Records": [nameless]})).await.unwrap_err();
+    assert!(error.to_string().contains("record 0 of the event can't be read"), "{error}");
+}
+
+async fn replay_of(rig: &Rig, prefix: &str, from: Option<&str>) -> Outcome {
+    let from = from.map(ToOwned::to_owned);
+    let settings = Settings { bucket: "b".to_owned(), prefix: prefix.to_owned(), from, at_once: 3 };
+    replay(&settings, &rig.clients, std::future::pending::<()>()).await
+}
+
+#[tokio::test]
+async fn a_replay_loads_what_events_would_have_loaded() {
+    let rig = Rig::new().await;
+    for at in 0..20 {
+        rig.put(
+            &format!("p/t/{at:02}.jsonl"),
+            coin("BTC", &format!("2026-11-23T10:{at:02}:00.000Z"), &format!("\"rate\":{at}")),
+        )
+        .await;
+    }
+    rig.put("p/t/20.jsonl.gz", gzip(coin("ETH", AT, "").as_bytes())).await;
+    rig.put("p/XRP_1.json", coin("XRP", AT, "") + "\n").await;
+    for ignored in ["p/t/_coinduit.json", "p/quarantine/t/0.json", "p/photo.jpg", "q/0.jsonl"] {
+        rig.put(ignored, "not for tables").await;
+    }
+    let outcome = replay_of(&rig, "p/", None).await;
+    assert_eq!((outcome.status, outcome.exit, outcome.failed), (Status::Done, Exit::Done, 0));
+    assert_eq!((outcome.done.objects, outcome.done.rows, outcome.done.ignored), (22, 22, 3));
+    assert_eq!(outcome.resume_from, None);
+    assert_eq!(rig.coin("BTC").await["rate"], n("19"));
+    let before = (rig.rows("prices").await, rig.rows("coins").await);
+    let again = replay_of(&rig, "p/t/1", Some("p/t/15.jsonl")).await;
+    assert_eq!((again.done.objects, again.done.coins), (5, 0));
+    assert_eq!((rig.rows("prices").await, rig.rows("coins").await), before);
+    assert_eq!(replay_of(&rig, "r/", None).await.done, Summary::default());
+}
+
+#[tokio::test]
+async fn a_replay_says_where_to_go_on_after_a_failure() {
+    let rig = Rig::new().await;
+    for key in ["a.jsonl", "b.jsonl", "c.jsonl", "d.jsonl"] {
+        rig.put(key, coin(key, AT, "")).await;
+    }
+    rig.put("b.jsonl.gz", "no gzip").await;
+    let outcome = replay_of(&rig, "", None).await;
+    assert_eq!((outcome.status, outcome.exit, outcome.failed), (Status::Failed, Exit::Failed, 1));
+    assert_eq!((outcome.done.objects, outcome.resume_from.as_deref()), (4, Some("b.jsonl.gz")));
+    assert_eq!(rig.rows("prices").await.len(), 4);
+    assert_eq!(rig.said(), []);
+}
+
+#[tokio::test]
+async fn a_replay_into_a_table_that_is_not_there_stops_at_once() {
+    let rig = Rig::without_tables().await;
+    for at in 0..50 {
+        rig.put(&format!("{at:02}.jsonl"), coin("BTC", AT, "")).await;
+    }
+    let outcome = replay_of(&rig, "", None).await;
+    assert_eq!((outcome.status, outcome.exit, outcome.failed), (Status::Failed, Exit::Misconfigured, 1));
+    assert!(outcome.error.unwrap().contains("into table prices"));
+    assert_eq!(outcome.resume_from.as_deref(), Some("00.jsonl"));
+}
+
+#[tokio::test]
+async fn a_replay_that_is_interrupted_says_where_to_go_on() {
+    let rig = Rig::at(serve(|_| None).await).await;
+    rig.put("a.jsonl", coin("BTC", AT, "")).await;
+    let settings = Settings { bucket: "b".to_owned(), prefix: String::new(), from: None, at_once: 3 };
+    let outcome = replay(&settings, &rig.clients, tokio::time::sleep(Duration::from_millis(300))).await;
+    assert_eq!((outcome.status, outcome.exit), (Status::Interrupted, Exit::Failed));
+    assert_eq!(outcome.resume_from.as_deref(), Some("a.jsonl"));
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn compressed_objects_have_the_rows_of_plain_ones() {
+    let plain: String = (0..60).map(|at| coin(&format!("C{at}"), AT, &format!("\"rate\":{at}"))).collect();
+    let (first, second) = plain.as_bytes().split_at(1000);
+    let zstd =
+        |plain: &[u8]| ruzstd::encoding::compress_to_vec(plain, ruzstd::encoding::CompressionLevel::Fastest);
+    let mut found = Vec::new();
+    for (key, content) in [
+        ("a.jsonl", plain.clone().into_bytes()),
+        ("a.jsonl.gz", gzip(plain.as_bytes())),
+        ("b.jsonl.gz", [gzip(first), gzip(second)].concat()),
+        ("a.jsonl.zst", zstd(plain.as_bytes())),
+        ("b.jsonl.zst", [zstd(first), zstd(second)].concat()),
+    ] {
+        let rig = Rig::new().await;
+        rig.put(key, content).await;
+        let summary = rig.handle(&event(&[key])).await.unwrap();
+        assert_eq!((summary.rows, summary.coins, summary.rejected), (60, 60, 0), "{key}");
+        found.push((rig.rows("prices").await, rig.rows("coins").await));
+    }
+    assert!(found.iter().all(|rows| *rows == found[0]));
+}
+
+#[tokio::test]
+async fn an_object_that_breaks_off_is_stored_up_to_there_and_fails() {
+    let rig = Rig::new().await;
+    let lines: String = (0..2_600).map(|at| coin(&format!("C{at}"), AT, "")).collect();
+    let object = [gzip(lines.as_bytes()), gzip(b"more")[..7].to_vec()].concat();
+    rig.put("a.jsonl.gz", object).await;
+    let error = rig.handle(&event(&["a.jsonl.gz"])).await.unwrap_err().to_string();
+    assert!(error.contains("object a.jsonl.gz in bucket b: decompress the object"), "{error}");
+    assert!(error.contains("2600 rows and 2600 coins of 0 objects"), "{error}");
+}
+
+#[tokio::test]
+async fn an_object_of_several_windows_has_each_row_once_and_each_coin_newest() {
+    let rig = Rig::new().await;
+    let at = |minute: usize| {
+        format!("2026-11-{:02}T{:02}:{:02}:00.000Z", 1 + minute / 1440, minute / 60 % 24, minute % 60)
+    };
+    // 7 coins, 3,000 lines, of which the newest of a coin is in the first window for some and in the last for others.
+    let lines: String = (0..3_000)
+        .map(|line| coin(&format!("C{}", line % 7), &at((line * 4_999) % 3_000), &format!("\"rate\":{line}")))
+        .collect();
+    rig.put("a.jsonl", lines + "bad\n").await;
+    let summary = rig.handle(&event(&["a.jsonl"])).await.unwrap();
+    assert_eq!(summary, Summary { objects: 1, rows: 3_000, coins: 7, stale: 0, rejected: 1, ignored: 0 });
+    assert!(rig.store.head(&Path::parse("quarantine/lambda/a.jsonl/3001.json").unwrap()).await.is_ok());
+    for code in 0..7 {
+        let newest =
+            (0..3_000).filter(|line| line % 7 == code).max_by_key(|line| (line * 4_999) % 3_000).unwrap();
+        assert_eq!(rig.coin(&format!("C{code}")).await["rate"], n(&newest.to_string()));
+    }
+}
+
+#[tokio::test]
+async fn an_invocation_that_ends_in_the_middle_of_an_object_is_completed_by_the_next() {
+    let rig = Rig::new().await;
+    let at = |line: usize| format!("2026-11-23T10:{:02}:{:02}.000Z", line / 60 % 60, line % 60);
+    let lines: String = (0..2_600)
+        .map(|line| coin(&format!("C{}", line % 9), &at(line), &format!("\"rate\":{line}")))
+        .collect();
+    rig.put("a.jsonl", lines).await;
+    let event = event(&["a.jsonl"]);
+    // A second of them is kept for alerts and answer: there is hardly any time, or none.
+    for milliseconds in [900, 1_020, 1_100, 1_300] {
+        let deadline = Instant::now() + Duration::from_millis(milliseconds);
+        drop(handle(event.to_string().as_bytes(), deadline, &rig.clients).await);
+    }
+    rig.handle(&event).await.unwrap();
+    assert_eq!(rig.rows("prices").await.len(), 2_600);
+    for code in 0..9 {
+        let newest = (0..2_600).rev().find(|line| line % 9 == code).unwrap();
+        assert_eq!(rig.coin(&format!("C{code}")).await["rate"], n(&newest.to_string()));
+    }
+}
+
+#[tokio::test]
+async fn a_line_without_an_end_is_put_aside_by_its_beginning() {
+    let rig = Rig::new().await;
+    let endless = gzip(&vec![b'x'; 16 << 20]);
+    rig.put(
+        "a.jsonl.gz",
+        [gzip(coin("A", AT, "").as_bytes()), endless, gzip(b"\n"), gzip(coin("B", AT, "").as_bytes())]
+            .concat(),
+    )
+    .await;
+    let summary = rig.handle(&event(&["a.jsonl.gz"])).await.unwrap();
+    assert_eq!((summary.rows, summary.rejected), (2, 1));
+    let kept = rig.store.get(&Path::parse("quarantine/lambda/a.jsonl.gz/2.json").unwrap()).await.unwrap();
+    let kept: Value = serde_json::from_slice(&kept.bytes().await.unwrap()).unwrap();
+    assert_eq!(
+        kept["reason"],
+        "the line has 16777216 bytes, 4194304 are read at most; only its beginning is kept here"
+    );
+    assert_eq!(kept["value"].as_str().unwrap().len(), (64usize << 10).div_ceil(3) * 4);
+}
+
+#[tokio::test]
+async fn rows_expire_where_that_is_asked_for() {
+    let mut rig = Rig::new().await;
+    rig.put("a.jsonl", coin("BTC", AT, "")).await;
+    rig.clients.row_life = Some(Duration::from_secs(60));
+    rig.handle(&event(&["a.jsonl"])).await.unwrap();
+    let row = rig.rows("prices").await.remove(&("BTC".to_owned(), AT.to_owned())).unwrap();
+    assert_eq!(row["expiresAt"], n("1795428360"));
+    assert_eq!(rig.coin("BTC").await.get("expiresAt"), None);
+}
+
+/// A DynamoDB of which one table takes everything and the other is throttled for ever.
+async fn with_throttled(throttled: &'static str) -> (Rig, Arc<Mutex<usize>>) {
+    let taken = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&taken);
+    let answer = move |request: Request| -> HttpAnswer {
+        let json = "content-type: application/x-amz-json-1.0\r\n".to_owned();
+        let is_coin = request.headers.contains("dynamodb_20120810.putitem");
+        if is_coin == (throttled == "coins") {
+            return Some((400, json, r#"{"__type":"ThrottlingException"}"#.to_owned()));
+        }
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        *counted.lock().unwrap() += body["RequestItems"]["prices"].as_array().map_or(1, Vec::len);
+        Some((200, json, "{}".to_owned()))
+    };
+    (Rig::at(serve(answer).await).await, taken)
+}
+
+/// Three objects, of which the first is longer than what is written at once. The throttled table takes all the time
+/// there is.
+#[tokio::test]
+async fn a_throttled_table_keeps_no_object_out_of_the_other_one() {
+    let lines = |lines: usize| -> String {
+        let at = |at: usize| format!("2026-11-23T10:{:02}:{:02}.000Z", at / 60 % 60, at % 60);
+        (0..lines).map(|line| coin(&format!("C{}", line % 40), &at(line), "")).collect()
+    };
+    let run = async |throttled, expected| {
+        let (rig, taken) = with_throttled(throttled).await;
+        for (key, length) in [("a.jsonl", 3_000), ("b.jsonl", 10), ("c.jsonl", 10)] {
+            rig.put(key, lines(length)).await;
+        }
+        let deadline = Instant::now() + Duration::from_secs(15);
+        let event = event(&["a.jsonl", "b.jsonl", "c.jsonl"]).to_string();
+        let error = handle(event.as_bytes(), deadline, &rig.clients).await.unwrap_err().to_string();
+        assert!(error.contains(&format!("into table {throttled}")), "{error}");
+        assert_eq!(*taken.lock().unwrap(), expected, "{throttled} throttled: {error}");
+    };
+    tokio::join!(run("coins", 3_020), run("prices", 60));
 }
 
 #[tokio::test]
@@ -468,7 +782,7 @@ async fn a_table_with_other_keys_is_given_up_after_a_batch() {
 async fn what_is_throttled_or_left_unprocessed_is_sent_until_it_is_taken() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&asked);
-    let answer = move |request: Request| -> Answer {
+    let answer = move |request: Request| -> HttpAnswer {
         let json = "content-type: application/x-amz-json-1.0\r\n".to_owned();
         let throttled = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"slow down"}"#;
         let mut asked = seen.lock().unwrap();

@@ -34,7 +34,12 @@ async fn runtime_api(event: &'static str) -> (String, Posted, tokio::sync::mpsc:
 }
 
 fn bootstrap(api: &str, variables: &[(&str, &str)]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_bootstrap"))
+    command(api, variables).spawn().unwrap()
+}
+
+fn command(api: &str, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bootstrap"));
+    command
         .env_clear()
         .envs([
             ("AWS_LAMBDA_RUNTIME_API", api),
@@ -48,9 +53,8 @@ fn bootstrap(api: &str, variables: &[(&str, &str)]) -> Child {
             ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
         ])
         .envs(variables.iter().copied())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap()
+        .kill_on_drop(true);
+    command
 }
 
 async fn answer_to(event: &'static str, variables: &[(&str, &str)]) -> (String, Value) {
@@ -96,6 +100,71 @@ async fn an_object_of_an_event_is_fetched_and_its_line_is_put() {
     let asked = asked.lock().unwrap();
     let post = ("POST /".to_owned(), true);
     assert_eq!(*asked, [("GET /b/p/a%20b.jsonl".to_owned(), true), post.clone(), post]);
+}
+
+#[tokio::test]
+async fn the_version_that_was_created_is_fetched() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let aws = serve(move |request| {
+        seen.lock().unwrap().push(request.line);
+        let headers = "etag: \"e\"\r\nlast-modified: Mon, 23 Nov 2026 10:05:00 GMT\r\n".to_owned();
+        Some((200, headers, "\n".to_owned()))
+    });
+    let event = r#"{"Records":[{"messageId":"m","eventSource":"aws:sqs","body":"{\"Records\":[{\"eventName\":\"ObjectCreated:Put\",\"s3\":{\"bucket\":{\"name\":\"b\"},\"object\":{\"key\":\"a.jsonl\",\"versionId\":\"v/7\"}}}]}"}]}"#;
+    let (_, answer) = answer_to(event, &[("AWS_ENDPOINT_URL", &format!("http://{}", aws.await))]).await;
+    assert_eq!(answer, serde_json::json!({"batchItemFailures": []}));
+    assert_eq!(*asked.lock().unwrap(), ["GET /b/a.jsonl?versionId=v%2F7"]);
+}
+
+#[tokio::test]
+async fn an_invocation_leaves_one_line_of_metrics_on_stdout() {
+    let (api, posted, mut waiting) = runtime_api(r#"{"Records":[]}"#).await;
+    let mut command = command(&api, &[]);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    waiting.recv().await.unwrap();
+    child.kill().await.unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+    let line: Value = serde_json::from_str(&lines).unwrap();
+    assert_eq!((&line["FunctionName"], &line["Rows"]), (&"f".into(), &0.into()));
+    assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Namespace"], "Coinduit");
+    drop(posted);
+}
+
+/// What `bootstrap replay` prints and exits with.
+async fn replayed(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
+    let mut command = command("", variables);
+    let output =
+        command.env_remove("AWS_LAMBDA_RUNTIME_API").arg("replay").args(arguments).output().await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn replay_without_a_usable_place_is_a_wrong_setting() {
+    for (arguments, problem) in [
+        (&["bucket/prefix"][..], "write s3://bucket"),
+        (&["s3://b/a/", "--from", "b/1.jsonl"][..], "does not begin with \"a/\""),
+        (&["s3://b/a/", "--at-once", "0"][..], "--at-once"),
+        (&[][..], "s3://BUCKET/PREFIX"),
+    ] {
+        let (code, _, log) = replayed(arguments, &[]).await;
+        assert_eq!(code, 2, "{arguments:?}: {log}");
+        assert!(log.contains(problem), "{arguments:?}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn a_replay_of_a_bucket_that_is_not_there_is_misconfigured() {
+    let aws = serve(|_| Some((404, String::new(), "<Error><Code>NoSuchBucket</Code></Error>".to_owned())));
+    let url = format!("http://{}", aws.await);
+    let (code, out, log) = replayed(&["s3://nowhere/a"], &[("AWS_ENDPOINT_URL", &url)]).await;
+    assert_eq!(code, 2, "{log}");
+    let summary: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(summary["status"], "failed");
+    assert!(summary["error"].as_str().unwrap().starts_with("list bucket nowhere: "), "{summary}");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ pub mod bucket;
 pub mod careless_store;
 pub mod chain;
 pub mod cluster;
+pub mod emulator;
 pub mod group;
 pub mod json;
 pub mod kafka;
