@@ -22,6 +22,7 @@ use bytes::{Buf, Bytes};
 mod codec;
 mod error;
 mod record;
+mod write;
 #[cfg(test)]
 pub(in crate::kafka) mod recorded;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub(in crate::kafka) mod testing;
 pub use codec::Codec;
 pub use error::BatchError;
 pub use record::{Header, Record, Records};
+pub use write::{NewRecord, Packing, Sequence, most_bytes, write};
 
 /// Bytes that a batch's length field does not count: base offset and the length itself.
 const PREFIX: usize = 12;
