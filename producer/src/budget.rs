@@ -1,0 +1,83 @@
+//! How `RUN_DEADLINE` is divided, so that the end of one part never eats the next one's time.
+//!
+//! ```text
+//! start |---------- asking the API ----------|-- publishing --|- alerts -| RUN_DEADLINE
+//!                                              a quarter,       a tenth,
+//!                                              at most 20 s     at most 2 s
+//! ```
+//!
+//! Publishing begins as soon as the prices are there, and has all the time up to the alerts; the connection to Kafka
+//! is made while the API is asked.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+const MOST_FOR_PUBLISHING: Duration = Duration::from_secs(20);
+/// A process has to be gone 3 s after a signal, too.
+const MOST_FOR_ALERTS: Duration = Duration::from_secs(2);
+
+/// The parts of one run's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// When the API has to have answered.
+    pub fetched: Instant,
+    /// When every record has to be acknowledged.
+    pub published: Instant,
+    /// How long alerts have after that.
+    pub alerts: Duration,
+}
+
+impl Budget {
+    /// For a run that begins at `start` and may take `run_deadline`.
+    #[must_use]
+    pub fn new(start: Instant, run_deadline: Duration) -> Self {
+        let alerts = (run_deadline / 10).min(MOST_FOR_ALERTS);
+        let work = run_deadline - alerts;
+        let publishing = (work / 4).min(MOST_FOR_PUBLISHING);
+        Self { fetched: start + (work - publishing), published: start + work, alerts }
+    }
+
+    /// The time limit of one question to the API at `now`: `request_timeout`, or what is left.
+    #[must_use]
+    pub fn for_a_question(&self, now: Instant, request_timeout: Duration) -> Duration {
+        request_timeout.min(self.fetched.saturating_duration_since(now))
+    }
+
+    /// The last moment at which it is worth asking again: a question shall have its whole time. One that the
+    /// deadline cuts off would hide why the one before it failed.
+    #[must_use]
+    pub fn last_question(&self, now: Instant, request_timeout: Duration) -> Instant {
+        self.fetched.checked_sub(request_timeout).map_or(now, |last| last.max(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_has_its_share() {
+        let start = Instant::now();
+        let of = |seconds| {
+            let budget = Budget::new(start, Duration::from_secs(seconds));
+            let whole = (budget.published - start) + budget.alerts;
+            assert_eq!(whole, Duration::from_secs(seconds));
+            (budget.fetched - start, budget.published - budget.fetched, budget.alerts)
+        };
+        let ms = Duration::from_millis;
+        assert_eq!(of(90), (ms(68_000), ms(20_000), ms(2_000)));
+        assert_eq!(of(10), (ms(6_750), ms(2_250), ms(1_000)));
+    }
+
+    #[test]
+    fn a_question_never_takes_longer_than_is_left() {
+        let start = Instant::now();
+        let budget = Budget::new(start, Duration::from_secs(10));
+        let ten = Duration::from_secs(10);
+        assert_eq!(budget.for_a_question(start, ten), Duration::from_millis(6_750));
+        assert_eq!(budget.for_a_question(start + ten, ten), Duration::ZERO);
+        assert_eq!(budget.last_question(start, ten), start);
+        assert_eq!(budget.last_question(start, Duration::from_secs(1)), start + Duration::from_millis(5_750));
+    }
+}
