@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! start |---------- asking the API ----------|-- publishing --|- alerts -| RUN_DEADLINE
-//!                                              a quarter,       a tenth,
-//!                                              at most 20 s     at most 2 s
+//!                                              a quarter of     a tenth, 1 s to 2 s
+//!                                              what is before   (of less than 2 s: half)
+//!                                              alerts, at
+//!                                              most 20 s
 //! ```
 //!
 //! Publishing begins as soon as the prices are there, and has all the time up to the alerts; the connection to Kafka
@@ -16,6 +18,7 @@ use tokio::time::Instant;
 const MOST_FOR_PUBLISHING: Duration = Duration::from_secs(20);
 /// A process has to be gone 3 s after a signal, too.
 const MOST_FOR_ALERTS: Duration = Duration::from_secs(2);
+const LEAST_FOR_ALERTS: Duration = Duration::from_secs(1);
 
 /// The parts of one run's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +35,7 @@ impl Budget {
     /// For a run that begins at `start` and may take `run_deadline`.
     #[must_use]
     pub fn new(start: Instant, run_deadline: Duration) -> Self {
-        let alerts = (run_deadline / 10).min(MOST_FOR_ALERTS);
+        let alerts = (run_deadline / 10).clamp(LEAST_FOR_ALERTS, MOST_FOR_ALERTS).min(run_deadline / 2);
         let work = run_deadline - alerts;
         let publishing = (work / 4).min(MOST_FOR_PUBLISHING);
         Self { fetched: start + (work - publishing), published: start + work, alerts }
@@ -68,6 +71,8 @@ mod tests {
         let ms = Duration::from_millis;
         assert_eq!(of(90), (ms(68_000), ms(20_000), ms(2_000)));
         assert_eq!(of(10), (ms(6_750), ms(2_250), ms(1_000)));
+        assert_eq!(of(2), (ms(750), ms(250), ms(1_000)));
+        assert_eq!(of(1), (ms(375), ms(125), ms(500)));
     }
 
     #[test]

@@ -36,7 +36,7 @@ use tokio::{
     sync::Mutex,
     time::{Instant, timeout_at},
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{records::CoinRecord, tally::Tally};
 
@@ -53,6 +53,9 @@ const REPLICAS: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(15);
 /// How long the controller may take to create a topic.
 const CREATION: Duration = Duration::from_secs(8);
+
+/// How long a producer's id is asked for; there is publishing without one.
+const ID: Duration = Duration::from_secs(10);
 
 /// How batches are compressed: gzip shrinks coins to a quarter, which every client reads, in a millisecond
 /// (docs/producer.md has the figures).
@@ -430,7 +433,8 @@ fn classified<T>(result: Result<T, KafkaError>) -> Attempt<T, KafkaError> {
 /// An id by which brokers know a batch again; `None` where they give none out.
 async fn producer_id(kafka: &KafkaSettings, cluster: &mut Cluster, deadline: Instant) -> Option<ProducerId> {
     let cluster = Mutex::new(cluster);
-    let asked = retry(POLICY, "ask for a producer's id", Some(deadline), async |_| {
+    let patience = deadline.min(Instant::now() + ID);
+    let asked = retry(POLICY, "ask for a producer's id", Some(patience), async |_| {
         let mut cluster = cluster.lock().await;
         let ask = async {
             let mut connection = any(kafka, &mut cluster).await?;
@@ -445,7 +449,7 @@ async fn producer_id(kafka: &KafkaSettings, cluster: &mut Cluster, deadline: Ins
     match asked.await {
         Ok(id) => Some(id),
         Err(error) => {
-            warn!(error = %Chain(&error), "no idempotent producer; a batch that may be in the log is not sent again");
+            info!(error = %Chain(&error), "no idempotent producer; a batch that may be in the log is not sent again");
             None
         }
     }

@@ -73,7 +73,7 @@ async fn bad_weather_that_stays_publishes_nothing_and_says_what_it_is() {
         let world = World::new(1).await;
         let api = Scripted::start([answer]).await;
         let outcome =
-            world.run(&api.url).with("RUN_DEADLINE", "2s").with("REQUEST_TIMEOUT", "700ms").finish().await;
+            world.run(&api.url).with("RUN_DEADLINE", "6s").with("REQUEST_TIMEOUT", "700ms").finish().await;
         println!("{name}: {}", outcome.summary);
         outcome.failed(1, "fetch", &[says]).retryable(true);
         assert!(!api.asked().is_empty(), "{name}");
@@ -183,8 +183,9 @@ async fn retry_after_beyond_the_deadline_ends_the_run_at_once() {
 async fn the_embedded_api_without_credits_fails_the_run() {
     let (world, api) = (World::new(1).await, price_api());
     api.set_credits(0);
-    let run = world.run(&api.url()).with("RUN_DEADLINE", "2s").with("REQUEST_TIMEOUT", "2s");
-    let outcome = run.finish().await;
+    let run = world.run(&api.url()).with("RUN_DEADLINE", "6s").with("REQUEST_TIMEOUT", "2s");
+    // With the guard it would be skipped.
+    let outcome = run.with("MIN_CREDITS", "0").finish().await;
     outcome.failed(1, "fetch", &["HTTP 429", "credits"]).retryable(true);
     assert!(world.records().await.is_empty());
 }
@@ -221,6 +222,30 @@ async fn a_gzipped_page_is_read() {
     assert!(api.asked()[0].head.to_lowercase().contains("accept-encoding: gzip"), "{:?}", api.asked());
     let value = world.records().await.remove(0).1.value.unwrap();
     assert_eq!(String::from_utf8(value).unwrap(), r#"{"code":"ZIP","rate":2.4980008270697834e-9}"#);
+}
+
+#[tokio::test]
+async fn proxies_are_those_of_the_environment() {
+    let world = World::new(1).await;
+    // A proxy is asked with the whole address, and answers for a host that does not exist.
+    let proxy = Scripted::start([good()]).await;
+    let run = world.run("http://prices.example.invalid").with("HTTP_PROXY", &proxy.url);
+    run.with("NO_PROXY", "127.0.0.1,localhost").finish().await.published(2);
+    let head = &proxy.asked()[0].head;
+    assert!(head.starts_with("POST http://prices.example.invalid/coins/list HTTP/1.1\r\n"), "{head}");
+
+    let api = Scripted::start([good()]).await;
+    let run = world.run(&api.url).with("HTTP_PROXY", "http://127.0.0.1:1").with("NO_PROXY", "127.0.0.1");
+    run.finish().await.published(2);
+    assert_eq!(api.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_hostile_retry_after_ends_the_run_and_not_the_process() {
+    let world = World::new(1).await;
+    let for_ever = Answer::http("429 Too Many Requests", "Retry-After: 18446744073709551615\r\n", "");
+    let api = Scripted::start([for_ever]).await;
+    world.run(&api.url).finish().await.failed(1, "fetch", &["HTTP 429"]).retryable(true);
 }
 
 #[tokio::test]
