@@ -9,7 +9,10 @@ use coinduit_common::kafka::bootstrap::topic_name;
 use url::Url;
 
 use crate::credentials::API_KEY;
-use crate::price_api::{Prices, fault::{self, ApiFault}};
+use crate::price_api::{
+    Prices,
+    fault::{self, ApiFault},
+};
 use crate::stack::{Ports, PriceSource, StackConfig};
 
 /// Which history the prices of the embedded API have: always the same.

@@ -205,8 +205,13 @@ impl Stack {
         .map_err(service("S3", ports.s3))?;
         let price_api = match &config.prices {
             PriceSource::Recorded(prices) => Some(
-                PriceApi::start_without(loopback(ports.api), *prices, config.without_ranks.as_ref(), config.api_faults)
-                    .map_err(service("the price API", ports.api))?,
+                PriceApi::start_without(
+                    loopback(ports.api),
+                    *prices,
+                    config.without_ranks.as_ref(),
+                    config.api_faults,
+                )
+                .map_err(service("the price API", ports.api))?,
             ),
             PriceSource::Live { .. } => None,
         };

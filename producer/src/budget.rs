@@ -18,6 +18,8 @@ use tokio::time::Instant;
 const MOST_FOR_PUBLISHING: Duration = Duration::from_secs(20);
 /// A process has to be gone 3 s after a signal, too.
 const MOST_FOR_ALERTS: Duration = Duration::from_secs(2);
+/// A run that ends early has more time for its alerts.
+const LONGEST_FLUSH: Duration = Duration::from_secs(5);
 const LEAST_FOR_ALERTS: Duration = Duration::from_secs(1);
 
 /// The parts of one run's time.
@@ -27,8 +29,8 @@ pub struct Budget {
     pub fetched: Instant,
     /// When every record has to be acknowledged.
     pub published: Instant,
-    /// How long alerts have after that.
-    pub alerts: Duration,
+    /// When the last alert has to have left.
+    pub end: Instant,
 }
 
 impl Budget {
@@ -38,13 +40,21 @@ impl Budget {
         let alerts = (run_deadline / 10).clamp(LEAST_FOR_ALERTS, MOST_FOR_ALERTS).min(run_deadline / 2);
         let work = run_deadline - alerts;
         let publishing = (work / 4).min(MOST_FOR_PUBLISHING);
-        Self { fetched: start + (work - publishing), published: start + work, alerts }
+        Self { fetched: start + (work - publishing), published: start + work, end: start + run_deadline }
     }
 
     /// The time limit of one question to the API at `now`: `request_timeout`, or what is left.
     #[must_use]
     pub fn for_a_question(&self, now: Instant, request_timeout: Duration) -> Duration {
         request_timeout.min(self.fetched.saturating_duration_since(now))
+    }
+
+    /// How long alerts may still take at `now`: what is left, and no longer than people would wait for a line that
+    /// says how a run ended. After a signal there are 2 s.
+    #[must_use]
+    pub fn for_alerts(&self, now: Instant, signalled: bool) -> Duration {
+        let most = if signalled { MOST_FOR_ALERTS } else { LONGEST_FLUSH };
+        self.end.saturating_duration_since(now).min(most)
     }
 
     /// The last moment at which it is worth asking again: a question shall have its whole time. One that the
@@ -64,15 +74,27 @@ mod tests {
         let start = Instant::now();
         let of = |seconds| {
             let budget = Budget::new(start, Duration::from_secs(seconds));
-            let whole = (budget.published - start) + budget.alerts;
-            assert_eq!(whole, Duration::from_secs(seconds));
-            (budget.fetched - start, budget.published - budget.fetched, budget.alerts)
+            assert_eq!(budget.end - start, Duration::from_secs(seconds));
+            (budget.fetched - start, budget.published - budget.fetched, budget.end - budget.published)
         };
         let ms = Duration::from_millis;
         assert_eq!(of(90), (ms(68_000), ms(20_000), ms(2_000)));
         assert_eq!(of(10), (ms(6_750), ms(2_250), ms(1_000)));
         assert_eq!(of(2), (ms(750), ms(250), ms(1_000)));
         assert_eq!(of(1), (ms(375), ms(125), ms(500)));
+    }
+
+    #[test]
+    fn alerts_have_what_is_left_within_reason() {
+        let start = Instant::now();
+        let budget = Budget::new(start, Duration::from_secs(90));
+        let seconds = |after: u64, signalled| {
+            budget.for_alerts(start + Duration::from_secs(after), signalled).as_secs()
+        };
+        assert_eq!(
+            (seconds(1, false), seconds(1, true), seconds(88, false), seconds(99, false)),
+            (5, 2, 2, 0)
+        );
     }
 
     #[test]

@@ -200,7 +200,8 @@ impl Config {
                 Duration::from_secs(90),
                 config::duration,
             ),
-            interval: faults.read("--interval", args.interval.as_deref(), None, |text| interval(text).map(Some)),
+            interval: faults
+                .read("--interval", args.interval.as_deref(), None, |text| interval(text).map(Some)),
             dry_run: args.dry_run,
             sns_topic_arn: faults.read("SNS_TOPIC_ARN", args.sns_topic_arn.as_deref(), None, |text| {
                 topic_arn(text).map(Some).map_err(|error| error.to_string())
@@ -409,7 +410,8 @@ mod tests {
             fetched_at: own("2026-11-23T11:05:00+01:00"),
             ..Args::default()
         };
-        let Origin::Files { fetched_at: Some(at), .. } = Config::new(&args, &Env::default()).unwrap().origin else {
+        let Origin::Files { fetched_at: Some(at), .. } = Config::new(&args, &Env::default()).unwrap().origin
+        else {
             panic!("files were named")
         };
         assert_eq!(at.timestamp(), 1_795_428_300);
@@ -419,7 +421,9 @@ mod tests {
 
     #[test]
     fn instants_can_be_written_in_24_characters() {
-        for wrong in ["1969-12-31T23:59:59Z", "2026-11-23", "2026-11-23T10:05:00", "now", "+10000-01-01T00:00:00Z"] {
+        for wrong in
+            ["1969-12-31T23:59:59Z", "2026-11-23", "2026-11-23T10:05:00", "now", "+10000-01-01T00:00:00Z"]
+        {
             assert!(instant(wrong).is_err(), "{wrong}");
         }
     }

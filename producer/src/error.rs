@@ -83,7 +83,9 @@ impl RunError {
     #[must_use]
     pub fn summary(&self, tally: &Tally) -> Summary {
         let stage = match self {
-            Self::Client(_) | Self::Fetch(_) | Self::NoneOfTheCodes { .. } | Self::Recorded(_) => Stage::Fetch,
+            Self::Client(_) | Self::Fetch(_) | Self::NoneOfTheCodes { .. } | Self::Recorded(_) => {
+                Stage::Fetch
+            }
             Self::OutOfCredits { remaining, .. } => {
                 return Summary::Skipped { reason: self.to_string(), credits_remaining: Some(*remaining) };
             }
@@ -106,9 +108,11 @@ impl RunError {
             Self::Client(_) | Self::Fetch(_) => {
                 (AlertKind::ApiFailed, "price API", "nothing was published; the next run asks again")
             }
-            Self::NoneOfTheCodes { .. } => {
-                (AlertKind::ApiFailed, "price API", "check CODES; nothing was published, and the next run asks again")
-            }
+            Self::NoneOfTheCodes { .. } => (
+                AlertKind::ApiFailed,
+                "price API",
+                "check CODES; nothing was published, and the next run asks again",
+            ),
             Self::Recorded(_) => {
                 (AlertKind::ApiFailed, "--from-file", "nothing was published; check the file")
             }

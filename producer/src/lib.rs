@@ -107,7 +107,10 @@ async fn fetch_and_publish(
         if config.dry_run {
             return Ok(None);
         }
-        Publisher::connect(&config.kafka, config.create_topic, budget.published).await.map(Some).map_err(RunError::from)
+        Publisher::connect(&config.kafka, config.create_topic, budget.published)
+            .await
+            .map(Some)
+            .map_err(RunError::from)
     };
     let (Fetched { coins, at, mut done }, publisher) = tokio::try_join!(coins, topic)?;
     report(&coins, &done, alerts);
@@ -147,7 +150,9 @@ async fn fetch(
             match source.page(&question, time_limit, clock.now()).await {
                 Ok(page) => Attempt::Done(page),
                 // There are no more coins than that, or none of these.
-                Err(error) if (offset > 0 || watched) && error.is_empty_list() => Attempt::Done(Page::default()),
+                Err(error) if (offset > 0 || watched) && error.is_empty_list() => {
+                    Attempt::Done(Page::default())
+                }
                 Err(error) => error.into_attempt(),
             }
         });
@@ -229,17 +234,17 @@ fn report(coins: &Coins, done: &Done, alerts: &Alerts) {
     }
     if !done.missing.is_empty() {
         let shown: Vec<&str> = done.missing.iter().take(20).map(String::as_str).collect();
-        let what = format!(
-            "the API's answer lacks {} codes of CODES: {}",
-            done.missing.len(),
-            shown.join(", ")
-        );
+        let what =
+            format!("the API's answer lacks {} codes of CODES: {}", done.missing.len(), shown.join(", "));
         let advice = "the other coins are published; check how the API writes these codes";
         let alert = Alert::new(AlertKind::CoinRejected, "CODES", what, advice);
         alerts.send(alert.count(count(done.missing.len())));
     }
     if coins.repeated() > 0 {
-        warn!(repeated = coins.repeated(), "coins came more than once, as ranks shift between pages; the first was taken");
+        warn!(
+            repeated = coins.repeated(),
+            "coins came more than once, as ranks shift between pages; the first was taken"
+        );
     }
     if let Some(wanted) = done.requested {
         warn!(coins = coins.len(), wanted, "the API has fewer coins than were asked for");

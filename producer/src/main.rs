@@ -8,8 +8,8 @@ use coinduit_common::{
     alert::{AlertSender, Alerts, SendError, SnsSender},
     aws::{Aws, AwsSettings},
     clock::{self, Clock},
-    crypto,
     config::Env,
+    crypto,
     exit::Exit,
     shutdown::Signals,
     telemetry,
@@ -121,15 +121,18 @@ async fn one_run(
     let budget = Budget::new(Instant::now(), config.run_deadline);
     let result =
         coinduit_producer::run(config, &Clock::System, &budget, tally, alerts, signals.received()).await;
-    alerts.flush(budget.alerts).await;
+    let mut interrupted = matches!(result, Err(RunError::Interrupted(_)));
+    tokio::select! {
+        () = alerts.flush(budget.for_alerts(Instant::now(), interrupted)) => {}
+        // The run is over, and so is the time for its alerts.
+        _ = signals.received() => interrupted = true,
+    }
     match result {
         Ok(summary) => {
             info!(topic = config.kafka.topic, records = tally.records(), "done");
-            (summary, Exit::Done, false)
+            (summary, Exit::Done, interrupted)
         }
-        Err(error) => {
-            (error.summary(tally), error.exit(), matches!(error, RunError::Interrupted(_)))
-        }
+        Err(error) => (error.summary(tally), error.exit(), interrupted),
     }
 }
 

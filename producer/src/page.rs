@@ -108,7 +108,8 @@ pub fn parse(body: &[u8]) -> Result<Page, PageError> {
 }
 
 fn not_a_list(text: &str) -> PageError {
-    if let Some(error) = serde_json::from_str::<Value>(text).ok().as_ref().and_then(|body| body.get("error")) {
+    if let Some(error) = serde_json::from_str::<Value>(text).ok().as_ref().and_then(|body| body.get("error"))
+    {
         let word = |name| error.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         return PageError::Api {
             code: error.get("code").and_then(Value::as_i64).unwrap_or_default(),
@@ -198,7 +199,8 @@ mod tests {
                 description: "API key is missing".to_owned()
             }
         );
-        for odd in [r#"{"error":"no"}"#, r#"{"error":null}"#, r#"{"error":{"code":"E1","description":null}}"#] {
+        for odd in [r#"{"error":"no"}"#, r#"{"error":null}"#, r#"{"error":{"code":"E1","description":null}}"#]
+        {
             assert!(matches!(parse(odd.as_bytes()), Err(PageError::Api { code: 0, .. })), "{odd}");
         }
         assert_eq!(parse(b"<!DOCTYPE html><html></html>"), Err(PageError::Html));

@@ -182,14 +182,15 @@ impl Publisher {
     ) -> Result<Self, PublishError> {
         let (topic, bootstrap) = (&kafka.topic, kafka.bootstrap.to_string());
         let mut cluster = Cluster::default();
-        let found = match (within(kafka, deadline, "answer", find(kafka, &mut cluster, deadline)).await?, create) {
-            (Some(leaders), _) => leaders,
-            (None, None) => return Err(PublishError::TopicMissing { bootstrap, topic: topic.clone() }),
-            (None, Some(new)) => {
-                let created = create_topic(kafka, &mut cluster, new, deadline);
-                within(kafka, deadline, "create the topic", created).await?
-            }
-        };
+        let found =
+            match (within(kafka, deadline, "answer", find(kafka, &mut cluster, deadline)).await?, create) {
+                (Some(leaders), _) => leaders,
+                (None, None) => return Err(PublishError::TopicMissing { bootstrap, topic: topic.clone() }),
+                (None, Some(new)) => {
+                    let created = create_topic(kafka, &mut cluster, new, deadline);
+                    within(kafka, deadline, "create the topic", created).await?
+                }
+            };
         let partitions = u32::try_from(found.len()).unwrap_or(u32::MAX);
         cluster.leaders = Some(found);
         let producer = within(kafka, deadline, "give out a producer's id", async {
@@ -250,7 +251,8 @@ impl Publisher {
                 continue;
             };
             if let Some(batch) = outbox.take(partition, tally) {
-                let (_, batches) = by_broker.entry(leader.node).or_insert_with(|| (leader.address.clone(), vec![]));
+                let (_, batches) =
+                    by_broker.entry(leader.node).or_insert_with(|| (leader.address.clone(), vec![]));
                 batches.push((partition, batch));
             }
         }
@@ -284,16 +286,14 @@ impl Publisher {
     }
 
     /// Sends one batch to each of some partitions that the broker at `address` leads.
-    async fn send(
-        &self,
-        connection: Option<Broker>,
-        address: &Address,
-        batches: Vec<(i32, Bytes)>,
-    ) -> Sent {
+    async fn send(&self, connection: Option<Broker>, address: &Address, batches: Vec<(i32, Bytes)>) -> Sent {
         let topic = self.kafka.topic.as_str();
         let partitions: Vec<i32> = batches.iter().map(|(partition, _)| *partition).collect();
         let all = |verdict: &dyn Fn(&str) -> Verdict| {
-            partitions.iter().map(|partition| (*partition, verdict(&format!("{topic}/{partition}")))).collect()
+            partitions
+                .iter()
+                .map(|partition| (*partition, verdict(&format!("{topic}/{partition}"))))
+                .collect()
         };
         let dialled = match connection {
             Some(connection) => Ok(connection),
@@ -328,7 +328,13 @@ impl Publisher {
             Ok((throttle, answers)) => {
                 let verdict = |(partition, answer): (i32, Result<i64, produce::NotAcknowledged>)| {
                     let place = format!("{topic}/{partition}");
-                    (partition, answer.map_or_else(|refused| verdict::of_answer(&place, &refused), |_| Verdict::Appended))
+                    (
+                        partition,
+                        answer.map_or_else(
+                            |refused| verdict::of_answer(&place, &refused),
+                            |_| Verdict::Appended,
+                        ),
+                    )
                 };
                 let verdicts = partitions.iter().copied().zip(answers).map(verdict).collect();
                 Sent { verdicts, connection: Some(connection), throttle }
@@ -398,7 +404,11 @@ async fn within<T>(
     work: impl Future<Output = Result<T, PublishError>>,
 ) -> Result<T, PublishError> {
     timeout_at(deadline, work).await.unwrap_or_else(|_| {
-        Err(PublishError::Deadline { bootstrap: kafka.bootstrap.to_string(), topic: kafka.topic.clone(), what })
+        Err(PublishError::Deadline {
+            bootstrap: kafka.bootstrap.to_string(),
+            topic: kafka.topic.clone(),
+            what,
+        })
     })
 }
 
@@ -470,11 +480,14 @@ async fn create_topic(
             if let Some(address) = create_topics::controller(&mut connection).await? {
                 connection = dial(kafka, &address).await?;
             }
-            create_topics::create(&mut connection, topic, new.partitions, new.replication_factor, CREATION).await
+            create_topics::create(&mut connection, topic, new.partitions, new.replication_factor, CREATION)
+                .await
         };
         match create.await {
             // NOT_CONTROLLER, COORDINATOR_LOAD_IN_PROGRESS, REQUEST_TIMED_OUT and their like: it moves, or is busy.
-            Ok(Created::Refused { code, why }) if KafkaError::refused(code, "CreateTopics", topic).is_retryable() => {
+            Ok(Created::Refused { code, why })
+                if KafkaError::refused(code, "CreateTopics", topic).is_retryable() =>
+            {
                 Attempt::Again { error: KafkaError::useless("CreateTopics", topic, why), after: None }
             }
             other => classified(other),
@@ -497,7 +510,8 @@ async fn create_topic(
             // A partition without a leader yet is waited for when it is written to.
             Ok(Some(leaders)) if !leaders.is_empty() => Attempt::Done(leaders),
             Ok(_) => {
-                let error = KafkaError::useless("Metadata", topic, "the cluster does not show the new topic yet");
+                let error =
+                    KafkaError::useless("Metadata", topic, "the cluster does not show the new topic yet");
                 Attempt::Again { error, after: None }
             }
             Err(error) => classified(Err(error)),

@@ -55,8 +55,7 @@ pub fn read(
     for path in paths {
         let failed = |source| RecordedError::Read { path: path.clone(), source };
         let (body, modified) = contents(path).map_err(failed)?;
-        let page =
-            page::parse(&body).map_err(|source| RecordedError::Page { path: path.clone(), source })?;
+        let page = page::parse(&body).map_err(|source| RecordedError::Page { path: path.clone(), source })?;
         let entries = page.coins.len() + page.rejected.len();
         coins.add(offset, page);
         offset += entries;

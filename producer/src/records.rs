@@ -82,7 +82,12 @@ impl Coins {
 
     /// One record per coin, all of one instant.
     #[must_use]
-    pub fn into_records(self, source: &'static str, currency: &str, fetched_at: DateTime<Utc>) -> Vec<CoinRecord> {
+    pub fn into_records(
+        self,
+        source: &'static str,
+        currency: &str,
+        fetched_at: DateTime<Utc>,
+    ) -> Vec<CoinRecord> {
         let at = clock::rfc3339(fetched_at);
         let record = |coin: Coin| {
             let id = event_id::of_price(source, currency, &coin.code, &at).to_string();
@@ -129,8 +134,11 @@ mod tests {
         coins.add(100, page(&["B", "C"]));
         assert_eq!((coins.len(), coins.repeated()), (3, 1));
         assert_eq!(coins.rejected().iter().map(|rejected| rejected.position).collect::<Vec<_>>(), [1, 101]);
-        let keys: Vec<String> =
-            coins.into_records("livecoinwatch", "USD", DateTime::default()).into_iter().map(|record| record.key).collect();
+        let keys: Vec<String> = coins
+            .into_records("livecoinwatch", "USD", DateTime::default())
+            .into_iter()
+            .map(|record| record.key)
+            .collect();
         assert_eq!(keys, ["A", "B", "C"]);
     }
 

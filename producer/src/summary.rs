@@ -148,12 +148,7 @@ mod tests {
 
     #[test]
     fn what_is_unusual_is_said() {
-        let done = Done {
-            requested: Some(5),
-            repeated: 1,
-            missing: vec!["X".to_owned()],
-            ..Done::default()
-        };
+        let done = Done { requested: Some(5), repeated: 1, missing: vec!["X".to_owned()], ..Done::default() };
         let line = Summary::Published(done).line();
         assert!(line.contains(r#""requested":5,"repeated":1,"missing":["X"]"#), "{line}");
         assert!(line.contains(r#""credits_remaining":null"#), "{line}");

@@ -27,7 +27,7 @@ impl Api for CreateTopicsRequest {
     /// 4 knows the brokers' defaults.
     const TRIED: RangeInclusive<i16> = 4..=4;
     const ANSWER: &'static [Field] = &[
-        field(Fixed(4)),                                               // throttle time
+        field(Fixed(4)),                                              // throttle time
         field(Structs(&[field(Text), field(Fixed(2)), field(Text)])), // topic, error, why
     ];
 }
@@ -56,7 +56,8 @@ pub async fn controller<S: AsyncRead + AsyncWrite + Unpin + Send>(
     connection: &mut Connection<S>,
 ) -> Result<Option<Address>, KafkaError> {
     // Of no topic; None would be all.
-    let request = MetadataRequest::default().with_topics(Some(Vec::new())).with_allow_auto_topic_creation(false);
+    let request =
+        MetadataRequest::default().with_topics(Some(Vec::new())).with_allow_auto_topic_creation(false);
     let answer = connection.call(&request).await?;
     let controller = answer.brokers.iter().find(|broker| broker.node_id == answer.controller_id);
     Ok(controller.and_then(|broker| Address::new(&broker.host, broker.port)))

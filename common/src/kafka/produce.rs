@@ -77,7 +77,8 @@ pub async fn producer_id<S: AsyncRead + AsyncWrite + Unpin + Send>(
     connection: &mut Connection<S>,
 ) -> Result<ProducerId, KafkaError> {
     // No transactions, so that their time-out is of no account.
-    let request = InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000);
+    let request =
+        InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000);
     let answer = connection.call(&request).await?;
     accepted(answer.error_code, InitProducerIdRequest::NAME, "a producer's id")?;
     Ok(ProducerId { id: answer.producer_id.0, epoch: answer.producer_epoch })
@@ -125,7 +126,8 @@ pub fn answer(
             Ok(if part.error_code == 0 {
                 Ok(part.base_offset)
             } else {
-                let of_record = part.record_errors.into_iter().find_map(|error| error.batch_index_error_message);
+                let of_record =
+                    part.record_errors.into_iter().find_map(|error| error.batch_index_error_message);
                 let message = part.error_message.or(of_record).map(|words| words.to_string());
                 Err(NotAcknowledged { code: part.error_code, message })
             })
@@ -140,7 +142,8 @@ mod tests {
     use super::*;
 
     fn response(parts: Vec<PartitionProduceResponse>) -> ProduceResponse {
-        let topic = TopicProduceResponse::default().with_name(TopicName(text("t"))).with_partition_responses(parts);
+        let topic =
+            TopicProduceResponse::default().with_name(TopicName(text("t"))).with_partition_responses(parts);
         ProduceResponse::default().with_responses(vec![topic])
     }
 
@@ -154,7 +157,10 @@ mod tests {
     #[test]
     fn answers_are_told_apart_whatever_their_order() {
         let part = |index, code, offset| {
-            PartitionProduceResponse::default().with_index(index).with_error_code(code).with_base_offset(offset)
+            PartitionProduceResponse::default()
+                .with_index(index)
+                .with_error_code(code)
+                .with_base_offset(offset)
         };
         let refused = part(1, 10, -1).with_error_message(Some(text("too large")));
         let told = answer(response(vec![part(0, 0, 42), refused]), "t", [1, 0]).unwrap();

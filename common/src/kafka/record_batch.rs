@@ -22,11 +22,11 @@ use bytes::{Buf, Bytes};
 mod codec;
 mod error;
 mod record;
-mod write;
 #[cfg(test)]
 pub(in crate::kafka) mod recorded;
 #[cfg(test)]
 pub(in crate::kafka) mod testing;
+mod write;
 
 pub use codec::Codec;
 pub use error::BatchError;

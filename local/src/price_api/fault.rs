@@ -16,7 +16,8 @@ const DRIP: u64 = 1;
 /// What a gzip bomb becomes: more than any page.
 const BOMB_BYTES: usize = 64 << 20;
 const JSON: &str = "Content-Type: application/json\r\n";
-const HTML: &str = "<!DOCTYPE html>\n<html><head><title>Bad gateway</title></head><body>the proxy says no</body></html>\n";
+const HTML: &str =
+    "<!DOCTYPE html>\n<html><head><title>Bad gateway</title></head><body>the proxy says no</body></html>\n";
 
 /// The faults, what may stand behind their colon, and what they do.
 const FAULTS: [(&str, &str, &str); 32] = [
@@ -55,10 +56,8 @@ const FAULTS: [(&str, &str, &str); 32] = [
 ];
 
 /// The faults of `/credits`.
-const CREDIT_FAULTS: [(&str, &str, &str); 2] = [
-    ("credits", "COUNT", "so many credits are left"),
-    ("credits-down", "", "500 instead of credits"),
-];
+const CREDIT_FAULTS: [(&str, &str, &str); 2] =
+    [("credits", "COUNT", "so many credits are left"), ("credits-down", "", "500 instead of credits")];
 
 /// Something that the API does wrong, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,12 +93,18 @@ impl FromStr for ApiFault {
         if name == "redirect" {
             let (url, times) = split(rest).map_or((rest.to_owned(), None), |(url, times)| (url, Some(times)));
             let kind = Kind::Redirect(url);
-            return if rest.is_empty() { Err("write redirect:URL".to_owned()) } else { Ok(Self { kind, times }) };
+            return if rest.is_empty() {
+                Err("write redirect:URL".to_owned())
+            } else {
+                Ok(Self { kind, times })
+            };
         }
-        let (whole, times) = split(text).map_or((text.to_owned(), None), |(whole, times)| (whole, Some(times)));
+        let (whole, times) =
+            split(text).map_or((text.to_owned(), None), |(whole, times)| (whole, Some(times)));
         let (name, number) = whole.split_once(':').unwrap_or((&whole, ""));
         let known = FAULTS.iter().chain(&CREDIT_FAULTS).find(|(known, ..)| *known == name);
-        let (name, wants, _) = *known.ok_or_else(|| format!("there is no fault {name}; --help lists them"))?;
+        let (name, wants, _) =
+            *known.ok_or_else(|| format!("there is no fault {name}; --help lists them"))?;
         let number = match (wants, number) {
             ("", "") => 0,
             ("", _) => return Err(format!("{name} takes no number")),
@@ -164,7 +169,9 @@ impl Script {
 /// How a question for prices is changed before it is answered.
 pub(super) fn question(fault: &Kind, question: &[u8]) -> Vec<u8> {
     let Kind::Prices { name, number } = fault else { return question.to_vec() };
-    let Ok(mut body) = serde_json::from_slice::<serde_json::Value>(question) else { return question.to_vec() };
+    let Ok(mut body) = serde_json::from_slice::<serde_json::Value>(question) else {
+        return question.to_vec();
+    };
     let of = |body: &serde_json::Value, member: &str| body[member].as_u64().unwrap_or_default();
     match *name {
         "shifting-ranks" => body["offset"] = of(&body, "offset").saturating_sub(3).into(),
@@ -198,7 +205,8 @@ pub(super) fn script(fault: &Kind, page: &[u8], date: impl Fn(Duration) -> Strin
         "cut" => ok(&page[..page.len() / 2]),
         "truncated" => promising(page.len() + 1000, JSON, page, Then::Close),
         "chunked-cut" => {
-            let head = format!("HTTP/1.1 200 OK\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", page.len());
+            let head =
+                format!("HTTP/1.1 200 OK\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", page.len());
             Script::new([head.as_bytes(), page, b"\r\n"].concat(), Then::Close)
         }
         "drip" => promising(page.len(), JSON, b"", Then::Drip(page.to_vec(), (*number).max(1))),
@@ -220,7 +228,9 @@ pub(super) fn script(fault: &Kind, page: &[u8], date: impl Fn(Duration) -> Strin
             let body = gzip(page);
             http("200 OK", &format!("{JSON}Content-Encoding: gzip\r\n"), &body[..body.len() / 2])
         }
-        "gzip-bomb" => http("200 OK", &format!("{JSON}Content-Encoding: gzip\r\n"), &gzip(&vec![b' '; BOMB_BYTES])),
+        "gzip-bomb" => {
+            http("200 OK", &format!("{JSON}Content-Encoding: gzip\r\n"), &gzip(&vec![b' '; BOMB_BYTES]))
+        }
         "content-type" => http("200 OK", "Content-Type: text/html; charset=latin1\r\n", page),
         "bom" => ok(&[b"\xef\xbb\xbf", page].concat()),
         "not-utf8" => ok(&[page, b"\xff\xfe"].concat()),
@@ -321,7 +331,9 @@ mod tests {
     #[test]
     fn lists_are_changed_coin_by_coin() {
         assert!(text(&played("fewer:1")).ends_with(r#"[{"code":"A"}]"#));
-        assert!(text(&played("duplicates")).ends_with(r#"[{"code":"A"},{"code":"A"},{"code":"B"},{"code":"B"}]"#));
+        assert!(
+            text(&played("duplicates")).ends_with(r#"[{"code":"A"},{"code":"A"},{"code":"B"},{"code":"B"}]"#)
+        );
         assert!(text(&played("malformed:1")).ends_with(r#"[{"code":"A"},{"name":"no code"}]"#));
     }
 

@@ -35,7 +35,9 @@ impl Plan {
         faults.retain(|fault| fault.times != Some(0));
         let about = |fault: &&mut ApiFault| match fault.kind {
             Kind::Credits(_) | Kind::CreditsDown => path.ends_with("/credits"),
-            Kind::Prices { .. } | Kind::Redirect(_) => path.ends_with("/coins/list") || path.ends_with("/coins/map"),
+            Kind::Prices { .. } | Kind::Redirect(_) => {
+                path.ends_with("/coins/list") || path.ends_with("/coins/map")
+            }
         };
         let fault = faults.iter_mut().find(about)?;
         fault.times = fault.times.map(|times| times - 1);
@@ -44,7 +46,13 @@ impl Plan {
 }
 
 /// Serves until it shall stop; connections under way are cut off then.
-pub(super) async fn serve(listener: TcpListener, stop: StopSignal, plan: Arc<Plan>, api: Arc<Api>, behind: SocketAddr) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    stop: StopSignal,
+    plan: Arc<Plan>,
+    api: Arc<Api>,
+    behind: SocketAddr,
+) {
     let mut connections = JoinSet::new();
     let mut stop = std::pin::pin!(stop.wait());
     loop {
@@ -75,7 +83,8 @@ async fn converse(stream: TcpStream, plan: &Plan, api: &Api, behind: SocketAddr)
     let now = Clock::System.now();
     let script = match &kind {
         Kind::Credits(left) => {
-            let body = format!(r#"{{"dailyCreditsRemaining":{left},"dailyCreditsLimit":{}}}"#, super::DAILY_CREDITS);
+            let body =
+                format!(r#"{{"dailyCreditsRemaining":{left},"dailyCreditsLimit":{}}}"#, super::DAILY_CREDITS);
             fault::http("200 OK", "Content-Type: application/json\r\n", body.as_bytes())
         }
         Kind::CreditsDown => fault::http("500 Internal Server Error", "", fault::error(500).as_bytes()),
@@ -163,11 +172,15 @@ mod tests {
     fn faults_are_played_one_after_the_other_and_then_it_is_over() {
         let faults = ["credits:5", "status:500x2", "htmlx1"].map(|fault| fault.parse().unwrap());
         let plan = Plan::new(faults.to_vec());
-        let names: Vec<String> = std::iter::from_fn(|| plan.next("/v1/coins/list")).map(|kind| format!("{kind:?}")).collect();
+        let names: Vec<String> =
+            std::iter::from_fn(|| plan.next("/v1/coins/list")).map(|kind| format!("{kind:?}")).collect();
         assert_eq!(names.len(), 3);
         assert!(names[1].contains("status") && names[2].contains("html"), "{names:?}");
         assert_eq!(plan.next("/status"), None);
         // What is about credits is about nothing else, and stays.
-        assert_eq!((plan.next("/credits"), plan.next("/credits")), (Some(Kind::Credits(5)), Some(Kind::Credits(5))));
+        assert_eq!(
+            (plan.next("/credits"), plan.next("/credits")),
+            (Some(Kind::Credits(5)), Some(Kind::Credits(5)))
+        );
     }
 }

@@ -69,7 +69,11 @@ impl Outbox {
 
     /// The partitions that have a batch to be sent.
     pub(super) fn due(&self) -> Vec<i32> {
-        self.lanes.iter().filter(|(_, lane)| !lane.batches.is_empty()).map(|(partition, _)| *partition).collect()
+        self.lanes
+            .iter()
+            .filter(|(_, lane)| !lane.batches.is_empty())
+            .map(|(partition, _)| *partition)
+            .collect()
     }
 
     /// The bytes of the partition's next batch, which from now on counts as sent. The same until it is settled.
@@ -161,7 +165,9 @@ impl Outbox {
             let left: usize = lane.batches.iter().map(|batch| batch.records.len()).sum();
             if left > 0 {
                 let late = late(&format!("{topic}/{partition}"), left);
-                let problem = lane.problem.map_or_else(|| late.clone(), |last| format!("{late}; the last answer: {last}"));
+                let problem = lane
+                    .problem
+                    .map_or_else(|| late.clone(), |last| format!("{late}; the last answer: {last}"));
                 failures.push(Failure { problem, retryable: true });
             }
         }
@@ -295,7 +301,10 @@ mod tests {
         assert!(outbox.settle(0, Verdict::NotAppended("moved".to_owned()), &tally));
         assert_eq!((outbox.due(), tally.possible_duplicates()), (vec![0], 0));
         let failures = outbox.into_failures(late);
-        assert_eq!(failures, [Failure { problem: "t/0: 5 late; the last answer: moved".to_owned(), retryable: true }]);
+        assert_eq!(
+            failures,
+            [Failure { problem: "t/0: 5 late; the last answer: moved".to_owned(), retryable: true }]
+        );
     }
 
     #[test]
@@ -322,6 +331,9 @@ mod tests {
         let (mut outbox, tally) = (outbox(30, 100_000, None), Tally::default());
         outbox.take(0, &tally).unwrap();
         outbox.settle(0, Verdict::Refused { problem: "no".to_owned(), retryable: false }, &tally);
-        assert_eq!((outbox.due(), tally.possible_duplicates(), outbox.into_failures(late).len()), (vec![], 0, 1));
+        assert_eq!(
+            (outbox.due(), tally.possible_duplicates(), outbox.into_failures(late).len()),
+            (vec![], 0, 1)
+        );
     }
 }

@@ -29,7 +29,8 @@ pub(super) fn of_answer(place: &str, answer: &NotAcknowledged) -> Verdict {
     let error = ResponseError::try_from_code(answer.code);
     let name = error.map_or_else(|| format!("error {}", answer.code), |error| error.to_string());
     let says = answer.message.as_ref().map_or_else(|| name.clone(), |words| format!("{name}: {words}"));
-    let refused = |advice: &str| Verdict::Refused { problem: format!("{place}: {says}; {advice}"), retryable: false };
+    let refused =
+        |advice: &str| Verdict::Refused { problem: format!("{place}: {says}; {advice}"), retryable: false };
     match error {
         // The broker has seen this very batch before.
         Some(E::DuplicateSequenceNumber) => Verdict::Appended,
@@ -52,16 +53,19 @@ pub(super) fn of_answer(place: &str, answer: &NotAcknowledged) -> Verdict {
         Some(E::TopicAuthorizationFailed) => {
             refused("this client may not write to the topic: give its user the operation Write on it")
         }
-        Some(E::ClusterAuthorizationFailed | E::TransactionalIdAuthorizationFailed) => {
-            refused("this client's user lacks a permission on the cluster (IdempotentWrite, on brokers before 3.0)")
-        }
+        Some(E::ClusterAuthorizationFailed | E::TransactionalIdAuthorizationFailed) => refused(
+            "this client's user lacks a permission on the cluster (IdempotentWrite, on brokers before 3.0)",
+        ),
         Some(E::InvalidTimestamp) => refused(
             "the topic's message.timestamp limits refuse the time at which the prices were fetched; check this \
              machine's clock, or --fetched-at",
         ),
-        Some(E::InvalidRecord | E::UnsupportedForMessageFormat | E::UnsupportedCompressionType | E::PolicyViolation) => {
-            refused("the topic takes no such records; look at its settings and at the broker's log")
-        }
+        Some(
+            E::InvalidRecord
+            | E::UnsupportedForMessageFormat
+            | E::UnsupportedCompressionType
+            | E::PolicyViolation,
+        ) => refused("the topic takes no such records; look at its settings and at the broker's log"),
         Some(E::InvalidRequiredAcks | E::InvalidTopicException) => refused("look at the broker's log"),
         // Appended, but not by enough replicas, or not known by when; and whatever has no meaning here.
         _ => Verdict::Unknown(format!("{place}: {says}")),
@@ -72,7 +76,9 @@ pub(super) fn of_answer(place: &str, answer: &NotAcknowledged) -> Verdict {
 pub(super) fn of_failure(place: &str, error: &KafkaError, chain: String) -> Verdict {
     match error {
         // The request did not leave.
-        KafkaError::Unsupported { .. } => Verdict::Refused { problem: format!("{place}: {chain}"), retryable: false },
+        KafkaError::Unsupported { .. } => {
+            Verdict::Refused { problem: format!("{place}: {chain}"), retryable: false }
+        }
         _ => Verdict::Unknown(format!("{place}: {chain}")),
     }
 }
@@ -122,13 +128,16 @@ mod tests {
             let Verdict::Refused { problem, retryable: false } = verdict(error) else { panic!("{error}") };
             assert!(problem.starts_with("t/1: ") && problem.contains(way_out), "{problem}");
         }
-        let Verdict::NotAppended(problem) = verdict(ResponseError::NotEnoughReplicas) else { panic!("NotEnoughReplicas") };
+        let Verdict::NotAppended(problem) = verdict(ResponseError::NotEnoughReplicas) else {
+            panic!("NotEnoughReplicas")
+        };
         assert!(problem.contains("min.insync.replicas"), "{problem}");
     }
 
     #[test]
     fn the_brokers_own_words_are_quoted() {
-        let refusal = NotAcknowledged { code: ResponseError::InvalidRecord.code(), message: Some("no key".to_owned()) };
+        let refusal =
+            NotAcknowledged { code: ResponseError::InvalidRecord.code(), message: Some("no key".to_owned()) };
         let Verdict::Refused { problem, .. } = of_answer("t/1", &refusal) else { panic!("refused") };
         assert!(problem.contains("no key"), "{problem}");
     }

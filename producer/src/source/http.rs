@@ -76,7 +76,9 @@ impl ApiError {
         match self {
             Self::Status { status, .. } => matches!(status.as_u16(), 401 | 403),
             Self::Body { source: PageError::Api { code, .. }, .. } => matches!(code, 401 | 403),
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Body { .. } | Self::TooLarge { .. } => false,
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Body { .. } | Self::TooLarge { .. } => {
+                false
+            }
         }
     }
 

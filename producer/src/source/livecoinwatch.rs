@@ -99,7 +99,11 @@ struct Credits {
 fn credits(body: &[u8]) -> Result<u64, PageError> {
     match serde_json::from_slice::<Credits>(body) {
         // A float becomes the nearest whole number that there is; less than nothing is nothing.
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a cast of a float saturates"
+        )]
         Ok(Credits { remaining }) => Ok(remaining as u64),
         Err(error) => Err(match page::parse(body) {
             Err(known @ (PageError::Api { .. } | PageError::Html)) => known,
@@ -120,7 +124,9 @@ mod tests {
         let refused = credits(br#"{"error":{"code":401,"status":"s","description":"d"}}"#);
         assert!(matches!(refused, Err(PageError::Api { code: 401, .. })), "{refused:?}");
         assert_eq!(credits(b"<html>"), Err(PageError::Html));
-        for other in ["{}", "[]", "", r#"{"dailyCreditsRemaining":"many"}"#, r#"{"dailyCreditsRemaining":null}"#] {
+        for other in
+            ["{}", "[]", "", r#"{"dailyCreditsRemaining":"many"}"#, r#"{"dailyCreditsRemaining":null}"#]
+        {
             assert!(matches!(credits(other.as_bytes()), Err(PageError::NotJson(_))), "{other}");
         }
     }

@@ -148,7 +148,10 @@ fn incompressible(length: usize) -> String {
     let mut state = 1u64;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[usize::try_from(state >> 58).unwrap()])
+        char::from(
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+                [usize::try_from(state >> 58).unwrap()],
+        )
     };
     (0..length).map(|_| next()).collect()
 }
@@ -158,9 +161,12 @@ async fn a_coin_that_is_too_large_is_named_with_the_setting_to_raise_and_the_oth
     let small = Settings { max_batch_bytes: 2_000, ..Settings::default() };
     let world = World::without_topic(small).await;
     world.broker.create_topic(TOPIC, 1).unwrap();
-    let page = format!(r#"[{{"code":"A"}},{{"code":"HUGE","x":"{}"}},{{"code":"B"}}]"#, incompressible(5_000));
+    let page =
+        format!(r#"[{{"code":"A"}},{{"code":"HUGE","x":"{}"}},{{"code":"B"}}]"#, incompressible(5_000));
     let outcome = world.run(&Scripted::start([Answer::ok(&page)]).await.url).finish().await;
-    outcome.failed(2, "publish", &["crypto_prices/0", "coin HUGE", "too large", "max.message.bytes"]).retryable(false);
+    outcome
+        .failed(2, "publish", &["crypto_prices/0", "coin HUGE", "too large", "max.message.bytes"])
+        .retryable(false);
     assert_eq!(outcome.summary["records"], 2, "{outcome:?}");
     // A broker that answers with an error has not appended.
     assert_eq!(outcome.summary.get("possible_duplicates"), None, "{outcome:?}");

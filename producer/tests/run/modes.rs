@@ -22,14 +22,18 @@ async fn a_dry_run_prints_key_id_and_value_of_each_record_and_needs_no_kafka() {
     let first: Value = serde_json::from_str(&outcome.lines[0]).unwrap();
     assert_eq!((&first["key"], &first["value"]["code"]), (&"BTC".into(), &"BTC".into()));
     assert!(outcome.lines[0].contains(r#""rate":120361.96212658589,"#), "{}", outcome.lines[0]);
-    let ids: BTreeSet<String> =
-        outcome.lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].to_string()).collect();
+    let ids: BTreeSet<String> = outcome
+        .lines
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].to_string())
+        .collect();
     assert_eq!(ids.len(), 50);
 }
 
 /// Two pages in files.
 fn recorded(folder: &tempfile::TempDir) -> [PathBuf; 2] {
-    let pages = [r#"[ {"code":"BTC","rate":1.50e-9}, {"code":"ETH"} ]"#, r#"[{"code":"ETH"},{"code":"_IMX"},7]"#];
+    let pages =
+        [r#"[ {"code":"BTC","rate":1.50e-9}, {"code":"ETH"} ]"#, r#"[{"code":"ETH"},{"code":"_IMX"},7]"#];
     let paths = ["1.json", "2.json"].map(|name| folder.path().join(name));
     for (path, page) in paths.iter().zip(pages) {
         std::fs::write(path, page).unwrap();
@@ -40,13 +44,17 @@ fn recorded(folder: &tempfile::TempDir) -> [PathBuf; 2] {
 #[tokio::test]
 async fn recorded_pages_are_published_as_of_their_instant_without_key_and_api() {
     let (world, folder) = (World::new(1).await, tempfile::tempdir().unwrap());
-    let run = recorded(&folder).iter().fold(
-        world.run("http://127.0.0.1:1").without("API_KEY").argument("--from-file"),
-        |run, path| run.argument(path.to_str().unwrap()),
-    );
+    let run = recorded(&folder)
+        .iter()
+        .fold(world.run("http://127.0.0.1:1").without("API_KEY").argument("--from-file"), |run, path| {
+            run.argument(path.to_str().unwrap())
+        });
     let outcome = run.argument("--fetched-at").argument(AT).finish().await;
     let summary = &outcome.published(3).summary;
-    assert_eq!((&summary["fetched_at"], &summary["rejected"], &summary["repeated"]), (&AT.into(), &1.into(), &1.into()));
+    assert_eq!(
+        (&summary["fetched_at"], &summary["rejected"], &summary["repeated"]),
+        (&AT.into(), &1.into(), &1.into())
+    );
     assert_eq!(world.codes().await, ["BTC", "ETH", "_IMX"]);
     let (_, btc) = world.records().await.remove(0);
     assert_eq!(btc.value.unwrap(), br#"{"code":"BTC","rate":1.50e-9}"#);
@@ -59,7 +67,9 @@ async fn recorded_pages_are_published_as_of_their_instant_without_key_and_api() 
 async fn a_file_that_holds_no_coins_is_named_and_nothing_is_published() {
     let (world, folder) = (World::new(1).await, tempfile::tempdir().unwrap());
     let [good, bad] = recorded(&folder);
-    for content in ["<html>", "", "[]", r#"{"error":{"code":401,"status":"s","description":"d"}}"#, r#"[{"code":"A""#] {
+    for content in
+        ["<html>", "", "[]", r#"{"error":{"code":401,"status":"s","description":"d"}}"#, r#"[{"code":"A""#]
+    {
         std::fs::write(&bad, content).unwrap();
         let run = world.run("http://127.0.0.1:1").argument("--from-file").argument(good.to_str().unwrap());
         run.argument(bad.to_str().unwrap()).finish().await.failed(2, "fetch", &["2.json"]).retryable(false);
@@ -87,7 +97,8 @@ async fn runs_follow_each_other_on_the_clocks_grid_with_a_summary_each() {
     let run = world.run(&api.url()).argument("--interval").argument("2s");
     let outcome = stopped_after(&world, run, 150).await;
     assert!(outcome.lines.len() >= 2, "{outcome:?}");
-    let summaries: Vec<Value> = outcome.lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let summaries: Vec<Value> =
+        outcome.lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(summaries.iter().all(|summary| summary["status"] == "published"), "{outcome:?}");
     let slot = |summary: &Value| {
         let at = chrono::DateTime::parse_from_rfc3339(summary["fetched_at"].as_str().unwrap()).unwrap();

@@ -29,9 +29,7 @@ async fn a_signal_ends_a_run_that_waits_for_kafka() {
     world.broker.faults().freeze();
     let run = world.run(&api.url()).with("RUN_DEADLINE", "1h").start();
     // Both are under way: the page is served, the broker was asked.
-    while api.served().is_empty()
-        || world.broker.faults().seen(ApiKey::ApiVersions) == 0
-    {
+    while api.served().is_empty() || world.broker.faults().seen(ApiKey::ApiVersions) == 0 {
         sleep(Duration::from_millis(5)).await;
     }
     run.signal("TERM").await;

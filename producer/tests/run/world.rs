@@ -223,7 +223,10 @@ impl Outcome {
         let number = |member: &str| assert!(summary[member].is_u64(), "{member} in {summary}");
         match summary["status"].as_str() {
             Some(done @ ("published" | "dry-run")) => {
-                assert!(done == "dry-run" || lines.iter().all(|line| line.starts_with(r#"{"status""#)), "{stdout}");
+                assert!(
+                    done == "dry-run" || lines.iter().all(|line| line.starts_with(r#"{"status""#)),
+                    "{stdout}"
+                );
                 assert!(summary.get("credits_remaining").is_some(), "{summary}");
                 ["topic", "fetched_at"].iter().for_each(|member| text(member));
                 ["records", "rejected", "elapsed_ms"].iter().for_each(|member| number(member));

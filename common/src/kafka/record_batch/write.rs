@@ -170,7 +170,8 @@ mod tests {
     #[test]
     fn kafka_protocols_decoder_reads_it_too() {
         let headers = [("id", &b"1"[..]), ("", b"")];
-        let record = NewRecord { timestamp_ms: 1_795_428_300_000, key: b"BTC", value: b"{}", headers: &headers };
+        let record =
+            NewRecord { timestamp_ms: 1_795_428_300_000, key: b"BTC", value: b"{}", headers: &headers };
         let mut bytes = write(&[record, record], Packing::None, None);
         let decoded = kafka_protocol::records::RecordBatchDecoder::decode(&mut bytes).unwrap();
         assert_eq!(decoded.records.len(), 2);
