@@ -57,7 +57,7 @@ const CREATION: Duration = Duration::from_secs(8);
 /// How long a producer's id is asked for; there is publishing without one.
 const ID: Duration = Duration::from_secs(10);
 
-/// How batches are compressed: gzip shrinks coins to a quarter, which every client reads, in a millisecond
+/// How batches are compressed: gzip, which every client reads, shrinks coins to a fifth in less than a millisecond
 /// (docs/producer.md has the figures).
 const PACKING: Packing = Packing::Gzip;
 
