@@ -103,6 +103,9 @@ pub struct NotAcknowledged {
     pub code: i16,
     /// What the broker says about it, if anything.
     pub message: Option<String>,
+    /// Its first offset in the leader's log, where it was appended there all the same, and the replicas did not follow;
+    /// else -1.
+    pub offset: i64,
 }
 
 /// The first offset of each batch in the log, in the order of `partitions`, or why it has none.
@@ -129,7 +132,7 @@ pub fn answer(
                 let of_record =
                     part.record_errors.into_iter().find_map(|error| error.batch_index_error_message);
                 let message = part.error_message.or(of_record).map(|words| words.to_string());
-                Err(NotAcknowledged { code: part.error_code, message })
+                Err(NotAcknowledged { code: part.error_code, message, offset: part.base_offset })
             })
         })
         .collect()
@@ -164,7 +167,7 @@ mod tests {
         };
         let refused = part(1, 10, -1).with_error_message(Some(text("too large")));
         let told = answer(response(vec![part(0, 0, 42), refused]), "t", [1, 0]).unwrap();
-        let too_large = NotAcknowledged { code: 10, message: Some("too large".to_owned()) };
+        let too_large = NotAcknowledged { code: 10, message: Some("too large".to_owned()), offset: -1 };
         assert_eq!(told, [Err(too_large), Ok(42)]);
     }
 

@@ -32,6 +32,8 @@ pub(super) fn of_answer(place: &str, answer: &NotAcknowledged) -> Verdict {
     let refused =
         |advice: &str| Verdict::Refused { problem: format!("{place}: {says}; {advice}"), retryable: false };
     match error {
+        // A leader that appended it, and is none any more: whether the new one has it, nobody knows.
+        _ if answer.offset >= 0 => Verdict::Unknown(format!("{place}: {says}")),
         // The broker has seen this very batch before.
         Some(E::DuplicateSequenceNumber) => Verdict::Appended,
         Some(E::MessageTooLarge | E::RecordListTooLarge) => Verdict::TooLarge(says),
@@ -47,8 +49,7 @@ pub(super) fn of_answer(place: &str, answer: &NotAcknowledged) -> Verdict {
             | E::FencedLeaderEpoch
             | E::UnknownLeaderEpoch
             | E::ThrottlingQuotaExceeded
-            | E::CorruptMessage
-            | E::KafkaStorageError,
+            | E::CorruptMessage,
         ) => Verdict::NotAppended(format!("{place}: {says}")),
         Some(E::TopicAuthorizationFailed) => {
             refused("this client may not write to the topic: give its user the operation Write on it")
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     fn verdict(error: ResponseError) -> Verdict {
-        of_answer("t/1", &NotAcknowledged { code: error.code(), message: None })
+        of_answer("t/1", &NotAcknowledged { code: error.code(), message: None, offset: -1 })
     }
 
     #[test]
@@ -98,6 +99,7 @@ mod tests {
             ResponseError::NotEnoughReplicasAfterAppend,
             ResponseError::UnknownServerError,
             ResponseError::NetworkException,
+            ResponseError::KafkaStorageError,
             ResponseError::OutOfOrderSequenceNumber,
         ] {
             assert!(matches!(verdict(unknown), Verdict::Unknown(_)), "{unknown}");
@@ -109,8 +111,17 @@ mod tests {
         };
         assert!(matches!(of_failure("t/1", &silent, silent.to_string()), Verdict::Unknown(_)));
         // A code that nobody has given out yet.
-        let new = NotAcknowledged { code: 9_999, message: None };
+        let new = NotAcknowledged { code: 9_999, message: None, offset: -1 };
         assert!(matches!(of_answer("t/1", &new), Verdict::Unknown(_)));
+    }
+
+    #[test]
+    fn a_leader_that_appended_and_lost_its_office_leaves_a_question() {
+        let code = ResponseError::NotLeaderOrFollower.code();
+        let before = NotAcknowledged { code, message: None, offset: -1 };
+        assert!(matches!(of_answer("t/1", &before), Verdict::NotAppended(_)));
+        let after = NotAcknowledged { offset: 42, ..before };
+        assert!(matches!(of_answer("t/1", &after), Verdict::Unknown(_)));
     }
 
     #[test]
@@ -136,8 +147,11 @@ mod tests {
 
     #[test]
     fn the_brokers_own_words_are_quoted() {
-        let refusal =
-            NotAcknowledged { code: ResponseError::InvalidRecord.code(), message: Some("no key".to_owned()) };
+        let refusal = NotAcknowledged {
+            code: ResponseError::InvalidRecord.code(),
+            message: Some("no key".to_owned()),
+            offset: -1,
+        };
         let Verdict::Refused { problem, .. } = of_answer("t/1", &refusal) else { panic!("refused") };
         assert!(problem.contains("no key"), "{problem}");
     }

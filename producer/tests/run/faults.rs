@@ -63,7 +63,6 @@ async fn publishes_nothing(
     let run =
         world.run(&api.url()).with("RUN_DEADLINE", run_deadline).with("REQUEST_TIMEOUT", request_timeout);
     let outcome = run.finish().await;
-    println!("{fault}: {}", outcome.summary);
     outcome.failed(code, "fetch", &[words]);
     assert!(world.records().await.is_empty(), "{fault}");
     let (subject, body) = world.alert();

@@ -98,7 +98,10 @@ fn page(coins: impl Iterator<Item = (String, String)>) -> tempfile::NamedTempFil
 /// Text that can't be compressed to less than three quarters.
 fn noise(length: usize) -> String {
     let mut rng = rand::rng();
-    (0..length).map(|_| char::from(b'0' + rng.random_range(0..=74u8))).map(|c| if c == '\\' { '-' } else { c }).collect()
+    (0..length)
+        .map(|_| char::from(b'0' + rng.random_range(0..=74u8)))
+        .map(|c| if c == '\\' { '-' } else { c })
+        .collect()
 }
 
 #[tokio::test]
@@ -154,7 +157,8 @@ async fn a_batch_that_comes_again_is_appended_once_and_acknowledged_every_time()
 
     // Each attempt over a connection of its own, as after a lost one.
     let send = async |batch| {
-        let mut connection = Connection::to(&leader.address, "coinduit-test", Limits::default()).await.expect("its leader");
+        let mut connection =
+            Connection::to(&leader.address, "coinduit-test", Limits::default()).await.expect("its leader");
         let request = produce::request(&topic, &[(0, batch)], Duration::from_secs(10));
         let answer = connection.call(&request).await.expect("an answer");
         produce::answer(answer, &topic, [0]).expect("about the partition").remove(0)
