@@ -96,7 +96,7 @@ mod tests {
         assert_eq!((coins.len(), coins.repeated(), instant.timestamp_subsec_nanos()), (2, 1, 123_000_000));
         assert_eq!(coins.rejected().iter().map(|rejected| rejected.position).collect::<Vec<_>>(), [1, 4]);
 
-        let (_, instant) = read(&[one.clone()], None).unwrap();
+        let (_, instant) = read(std::slice::from_ref(&one), None).unwrap();
         let written: DateTime<Utc> = std::fs::metadata(&one).unwrap().modified().unwrap().into();
         assert_eq!(instant.timestamp_millis(), written.timestamp_millis());
     }

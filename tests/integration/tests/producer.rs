@@ -22,7 +22,7 @@ async fn run(kafka: &Kafka, topic: &str, arguments: &[&str]) -> Ended {
         ("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap()),
         ("KAFKA_TOPIC", topic),
         ("API_URL", &api.url()),
-        ("API_KEY", "a key"),
+        ("API_KEY", "a-key"),
     ];
     let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let ended = Program::start("producer", arguments, &env).ended().await;
