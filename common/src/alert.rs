@@ -51,6 +51,8 @@ const SEND_ATTEMPTS: u32 = 4;
 pub enum AlertKind {
     /// The price API could not be asked, or refused.
     ApiFailed,
+    /// The price API grants too few more questions today.
+    CreditsLow,
     /// Part of an answer can't be a record.
     CoinRejected,
     /// Kafka is down, silent, or refuses.
@@ -81,6 +83,7 @@ impl AlertKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::ApiFailed => "api-failed",
+            Self::CreditsLow => "credits-low",
             Self::CoinRejected => "coin-rejected",
             Self::KafkaFailed => "kafka-failed",
             Self::TopicChanged => "topic-changed",

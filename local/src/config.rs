@@ -9,7 +9,10 @@ use coinduit_common::kafka::bootstrap::topic_name;
 use url::Url;
 
 use crate::credentials::API_KEY;
-use crate::price_api::Prices;
+use crate::price_api::{
+    Prices,
+    fault::{self, ApiFault},
+};
 use crate::stack::{Ports, PriceSource, StackConfig};
 
 /// Which history the prices of the embedded API have: always the same.
@@ -20,7 +23,7 @@ const SEED: u64 = 1;
 /// Prints `export NAME='value'` lines on standard output that make producer, consumer and AWS tools use it
 /// (everything else goes to standard error), and runs until SIGINT or SIGTERM.
 #[derive(Debug, Parser)]
-#[command(name = "coinduit-local", version)]
+#[command(name = "coinduit-local", version, after_long_help = fault::help())]
 pub struct Args {
     /// Folder to keep everything in [default: a temporary one, removed at exit]
     #[arg(long, env = "COINDUIT_LOCAL_DATA_DIR", value_name = "DIR")]
@@ -83,6 +86,11 @@ pub struct Args {
     /// apart in the long one
     #[arg(long, env = "COINDUIT_LOCAL_WITHOUT_RANKS", value_name = "FROM-TO", value_parser = ranks)]
     pub without_ranks: Option<RangeInclusive<u64>>,
+
+    /// What the price API does wrong: NAME[:VALUE][xTIMES], such as status:503x2 or drip; can be given several times, and
+    /// is played in that order. `--help` lists all of them
+    #[arg(long = "api-fault", value_name = "FAULT")]
+    pub api_faults: Vec<ApiFault>,
 
     /// Your key of the real price API; with one, no price API is started
     #[arg(long, env = "API_KEY", hide_env_values = true, value_name = "KEY")]
@@ -148,6 +156,10 @@ impl Config {
             let problem = "is for recorded prices, and an API key asks for the real ones";
             faults.add("--without-ranks", problem, "leave out one of the two");
         }
+        if !args.api_faults.is_empty() && matches!(prices, PriceSource::Live { .. }) {
+            let problem = "is for recorded prices, and an API key asks for the real ones";
+            faults.add("--api-fault", problem, "leave out one of the two");
+        }
         let stack = StackConfig {
             data_dir: args.data_dir,
             topic,
@@ -156,6 +168,7 @@ impl Config {
             ports,
             prices,
             without_ranks: args.without_ranks,
+            api_faults: args.api_faults,
             bootstrap,
             ..StackConfig::default()
         };
@@ -289,6 +302,15 @@ mod tests {
         }
         let faults = config(&["--without-ranks", "41-79", "--api-key", "k"]).unwrap_err().to_string();
         assert!(faults.contains("--without-ranks"), "{faults}");
+    }
+
+    #[test]
+    fn faults_of_the_api_are_checked_and_kept_in_order() {
+        let parsed = args(&["--api-fault", "status:503x2", "--api-fault", "drip"]);
+        assert_eq!(parsed.api_faults.len(), 2);
+        assert!(Args::try_parse_from(["coinduit-local", "--api-fault", "no-such-thing"]).is_err());
+        let live = Config::new(args(&["--api-fault", "drip", "--api-key", "k"]), Faults::default());
+        assert!(live.unwrap_err().to_string().contains("--api-fault"));
     }
 
     #[test]

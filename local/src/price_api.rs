@@ -8,6 +8,8 @@
 //! GET  /_local/pages       every page that was answered, to compare a pipeline's output with
 //! ```
 //!
+//! With faults (`--api-fault`) it does wrong what an API can do wrong: [`fault`].
+//!
 //! Everything else is answered as the API does: 405 for another method, 401 without a key, 429 without credits,
 //! each with `{"error":{"code":…,"status":…,"description":…}}`. Any key that is not empty is right. Figures are
 //! the recorded ones in US dollars, whatever currency is asked for.
@@ -32,9 +34,13 @@ use serde_json::json;
 use crate::server::Server;
 use coinduit_common::clock::{self, Clock};
 
+pub mod fault;
+mod front;
 mod movement;
 mod recording;
 
+use fault::ApiFault;
+use front::Plan;
 use recording::{Movement, Query, Recording};
 
 /// Credits a day, renewed at midnight UTC.
@@ -72,6 +78,8 @@ pub struct ServedPage {
 #[derive(Debug)]
 pub struct PriceApi {
     server: Server,
+    /// In front of it, where it is to do things wrong.
+    door: Option<Server>,
     api: Arc<Api>,
 }
 
@@ -81,11 +89,19 @@ impl PriceApi {
     /// # Errors
     /// When the address can't be listened on.
     pub fn start(address: SocketAddr, prices: Prices) -> io::Result<Self> {
-        Self::start_without(address, prices, None)
+        Self::start_without(address, prices, None, Vec::new())
+    }
+
+    /// The same with `faults`, which are played one after the other.
+    ///
+    /// # Errors
+    /// When the address can't be listened on.
+    pub fn start_faulty(address: SocketAddr, prices: Prices, faults: Vec<ApiFault>) -> io::Result<Self> {
+        Self::start_without(address, prices, None, faults)
     }
 
     /// The same, as if there were no coins of the ranks `without`: a short list can then hold coins that are far
-    /// apart in the long one.
+    /// apart in the long one. With `faults`.
     ///
     /// # Errors
     /// When the address can't be listened on.
@@ -93,6 +109,7 @@ impl PriceApi {
         address: SocketAddr,
         prices: Prices,
         without: Option<&RangeInclusive<u64>>,
+        faults: Vec<ApiFault>,
     ) -> io::Result<Self> {
         let recording = Recording::load().map_err(io::Error::other)?;
         let api = Arc::new(Api {
@@ -111,12 +128,23 @@ impl PriceApi {
             .route("/_local/pages", get(pages))
             .fallback(unknown_path)
             .with_state(Arc::clone(&api));
-        Ok(Self { server: Server::start_router("price api", address, router)?, api })
+        let (router_address, door) =
+            if faults.is_empty() { (address, None) } else { (any_port(address), Some(Plan::new(faults))) };
+        let server = Server::start_router("price api", router_address, router)?;
+        let door = match door {
+            Some(plan) => {
+                let (behind, api, plan) = (server.address(), Arc::clone(&api), Arc::new(plan));
+                let serve = move |listener, stop| front::serve(listener, stop, plan, api, behind);
+                Some(Server::start("price api's door", address, serve)?)
+            }
+            None => None,
+        };
+        Ok(Self { server, door, api })
     }
 
     /// The base URL, without a slash at the end.
     pub fn url(&self) -> String {
-        self.server.url()
+        self.door.as_ref().unwrap_or(&self.server).url()
     }
 
     /// The newest answers with coins, oldest first; at most 16 MiB of them.
@@ -131,8 +159,16 @@ impl PriceApi {
 
     /// Stops the service.
     pub async fn stop(self) {
+        if let Some(door) = self.door {
+            door.stop().await;
+        }
         self.server.stop().await;
     }
+}
+
+/// A free port of the same interface.
+fn any_port(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), 0)
 }
 
 #[derive(Debug)]

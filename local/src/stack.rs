@@ -24,7 +24,7 @@ use crate::credentials::{API_KEY, FUNCTION, REGION, USER};
 use crate::dynamodb::{COINS_TABLE, DynamoDb, PRICES_TABLE};
 use crate::event_queue::EventQueue;
 use crate::lambda_host::{LambdaConfig, LambdaHost};
-use crate::price_api::{PriceApi, Prices};
+use crate::price_api::{PriceApi, Prices, fault::ApiFault};
 use crate::s3::{S3, S3Config};
 use crate::s3_event::ObjectCreated;
 use crate::sns::{self, Sns};
@@ -53,6 +53,8 @@ pub struct StackConfig {
     pub prices: PriceSource,
     /// The stack's own price API behaves as if there were no coins of these ranks.
     pub without_ranks: Option<RangeInclusive<u64>>,
+    /// What the stack's own price API does wrong.
+    pub api_faults: Vec<ApiFault>,
     /// The Lambda's binary. Without one there is no Lambda, and nobody hears of new objects.
     pub bootstrap: Option<PathBuf>,
     /// How long the Lambda has for an event.
@@ -113,6 +115,7 @@ impl Default for StackConfig {
             ports: Ports::default(),
             prices: PriceSource::Recorded(Prices::Moving { seed: 1 }),
             without_ranks: None,
+            api_faults: Vec::new(),
             bootstrap: None,
             lambda_timeout: Duration::from_secs(30),
             lambda_retry_delay: Duration::from_secs(1),
@@ -202,8 +205,13 @@ impl Stack {
         .map_err(service("S3", ports.s3))?;
         let price_api = match &config.prices {
             PriceSource::Recorded(prices) => Some(
-                PriceApi::start_without(loopback(ports.api), *prices, config.without_ranks.as_ref())
-                    .map_err(service("the price API", ports.api))?,
+                PriceApi::start_without(
+                    loopback(ports.api),
+                    *prices,
+                    config.without_ranks.as_ref(),
+                    config.api_faults,
+                )
+                .map_err(service("the price API", ports.api))?,
             ),
             PriceSource::Live { .. } => None,
         };

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 /// A coin as the API wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub enum PageError {
     #[error("the API answers error {code} {status}: {description}")]
     Api {
         /// Like an HTTP status.
-        code: u16,
+        code: i64,
         /// Its name.
         status: String,
         /// In words.
@@ -78,6 +78,8 @@ pub enum PageError {
 pub fn parse(body: &[u8]) -> Result<Page, PageError> {
     let text =
         std::str::from_utf8(body).map_err(|error| PageError::NotJson(format!("not UTF-8: {error}")))?;
+    // A byte order mark before the list is no part of any coin.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let start = text.trim_start();
     if start.starts_with('<') {
         return Err(PageError::Html);
@@ -105,22 +107,15 @@ pub fn parse(body: &[u8]) -> Result<Page, PageError> {
     }
 }
 
-#[derive(Deserialize)]
-struct ErrorAnswer {
-    error: ErrorObject,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct ErrorObject {
-    code: u16,
-    status: String,
-    description: String,
-}
-
 fn not_a_list(text: &str) -> PageError {
-    if let Ok(ErrorAnswer { error: ErrorObject { code, status, description } }) = serde_json::from_str(text) {
-        return PageError::Api { code, status, description };
+    if let Some(error) = serde_json::from_str::<Value>(text).ok().as_ref().and_then(|body| body.get("error"))
+    {
+        let word = |name| error.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        return PageError::Api {
+            code: error.get("code").and_then(Value::as_i64).unwrap_or_default(),
+            status: word("status"),
+            description: error.as_str().map_or_else(|| word("description"), ToOwned::to_owned),
+        };
     }
     match serde_json::from_str::<&RawValue>(text) {
         Ok(_) => PageError::NotAList,
@@ -204,11 +199,16 @@ mod tests {
                 description: "API key is missing".to_owned()
             }
         );
+        for odd in [r#"{"error":"no"}"#, r#"{"error":null}"#, r#"{"error":{"code":"E1","description":null}}"#]
+        {
+            assert!(matches!(parse(odd.as_bytes()), Err(PageError::Api { code: 0, .. })), "{odd}");
+        }
         assert_eq!(parse(b"<!DOCTYPE html><html></html>"), Err(PageError::Html));
         assert_eq!(parse(b"[]"), Err(PageError::Empty));
         assert_eq!(parse(b"{}"), Err(PageError::NotAList));
         assert_eq!(parse(b"null"), Err(PageError::NotAList));
-        for cut in ["", "[{\"code\":\"BTC\"", "[1,]", "error", "[] []", "\u{feff}[]"] {
+        assert_eq!(parse("\u{feff}[]".as_bytes()), Err(PageError::Empty));
+        for cut in ["", "[{\"code\":\"BTC\"", "[1,]", "error", "[] []", "\u{feff}", "\u{feff}\u{feff}[{}]"] {
             assert!(matches!(parse(cut.as_bytes()), Err(PageError::NotJson(_))), "{cut}");
         }
         assert!(matches!(parse(b"[\"error\"]"), Err(PageError::NoCoins { count: 1, .. })));
@@ -223,15 +223,83 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_before_the_list_is_left_out() {
+        let page = parse("\u{feff}[{\"code\":\"A\"}]".as_bytes()).unwrap();
+        assert_eq!(page.coins[0].json, br#"{"code":"A"}"#);
+    }
+
+    #[test]
     fn white_space_inside_strings_stays() {
         let page = parse(br#"[ { "code" : "A B" , "q" : "a \" b\\" , "n" : 1.50e+3 } ]"#).unwrap();
         assert_eq!(page.coins[0].json, br#"{"code":"A B","q":"a \" b\\","n":1.50e+3}"#);
     }
 
+    /// What holds of every page, whatever it was read from.
+    fn is_sound(page: &Page) {
+        assert!(!page.coins.is_empty());
+        for coin in &page.coins {
+            let value: Value = serde_json::from_slice(&coin.json).unwrap();
+            assert_eq!(value["code"], coin.code);
+            assert!(!coin.code.is_empty() && !coin.json.contains(&b'\n'));
+        }
+    }
+
+    /// JSON that is near to what the API answers: lists of coins with something wrong here and there.
+    fn nearly_a_list() -> impl Strategy<Value = String> {
+        let entry = prop_oneof![
+            "[A-Z_]{1,5}".prop_map(|code| format!(r#"{{"code":"{code}","rate":1.5e-9}}"#)),
+            Just(r#"{"error":{"code":500,"status":"s","description":"d"}}"#.to_owned()),
+            Just(r#"{"code":null}"#.to_owned()),
+            Just(r#"{"code":""}"#.to_owned()),
+            Just(r#"{"code":7}"#.to_owned()),
+            Just(r#"{"code":"A","code":"B"}"#.to_owned()),
+            Just(r#"{"code":"\ud800"}"#.to_owned()),
+            Just("7".to_owned()),
+            Just("null".to_owned()),
+            Just("[[]]".to_owned()),
+        ];
+        prop::collection::vec(entry, 0..8).prop_map(|entries| format!("[ {} ]", entries.join(" ,\n")))
+    }
+
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..300)) {
-            drop(parse(&body));
+        fn arbitrary_bytes_never_panic_and_are_no_data(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(page) = parse(&body) {
+                is_sound(&page);
+            }
+        }
+
+        #[test]
+        fn a_damaged_answer_is_no_data(
+            at in 0usize..HUNDRED.len(), byte in any::<u8>(), cut in 0usize..HUNDRED.len()
+        ) {
+            let mut body = HUNDRED.as_bytes()[..cut].to_vec();
+            if let Some(place) = body.get_mut(at) {
+                *place = byte;
+            }
+            if let Ok(page) = parse(&body) {
+                is_sound(&page);
+            }
+        }
+
+        #[test]
+        fn of_a_list_with_faults_only_coins_are_taken(body in nearly_a_list()) {
+            if let Ok(page) = parse(body.as_bytes()) {
+                is_sound(&page);
+                let good = body.matches("1.5e-9").count();
+                prop_assert_eq!(page.coins.len(), good);
+                let entries: Vec<&RawValue> = serde_json::from_str(&body).unwrap();
+                prop_assert_eq!(page.coins.len() + page.rejected.len(), entries.len());
+            }
+        }
+
+        #[test]
+        fn an_error_object_is_never_data(code in any::<i64>(), words in "\\PC{0,20}", extra in any::<bool>()) {
+            let mut error = serde_json::json!({"error": {"code": code, "status": words, "description": words}});
+            if extra {
+                error["code"] = "BTC".into();
+            }
+            prop_assert!(parse(error.to_string().as_bytes()).is_err());
         }
 
         #[test]

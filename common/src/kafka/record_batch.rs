@@ -26,10 +26,12 @@ mod record;
 pub(in crate::kafka) mod recorded;
 #[cfg(test)]
 pub(in crate::kafka) mod testing;
+mod write;
 
 pub use codec::Codec;
 pub use error::BatchError;
 pub use record::{Header, Record, Records};
+pub use write::{NewRecord, Packing, Sequence, most_bytes, write};
 
 /// Bytes that a batch's length field does not count: base offset and the length itself.
 const PREFIX: usize = 12;

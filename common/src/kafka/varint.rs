@@ -43,6 +43,19 @@ pub fn take_signed(rest: &mut &[u8]) -> Option<i64> {
     Some(if zigzag & 1 == 0 { magnitude } else { !magnitude })
 }
 
+/// Appends a signed number to `out`.
+pub fn put_signed(out: &mut Vec<u8>, value: i64) {
+    let mut left = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    loop {
+        let [low, ..] = left.to_le_bytes();
+        left >>= 7;
+        if left == 0 {
+            return out.push(low & 0x7f);
+        }
+        out.push(low | 0x80);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -67,14 +80,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_number_comes_back(value in any::<i64>()) {
-            let zigzag = ((value << 1) ^ (value >> 63)).cast_unsigned();
             let mut bytes = Vec::new();
-            let mut left = zigzag;
-            while left >= 0x80 {
-                bytes.push(u8::try_from(left & 0x7f).unwrap() | 0x80);
-                left >>= 7;
-            }
-            bytes.push(u8::try_from(left).unwrap());
+            put_signed(&mut bytes, value);
             let mut rest = &bytes[..];
             prop_assert_eq!(take_signed(&mut rest), Some(value));
             prop_assert!(rest.is_empty());

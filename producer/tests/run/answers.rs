@@ -1,7 +1,7 @@
 //! What the price API may answer, and what becomes of it: coins, one more try, or an error, but never an error as
 //! data.
 
-use futures::future::join_all;
+use futures::{StreamExt, future::join_all, stream};
 
 use crate::{
     scripted::{Answer, Scripted},
@@ -73,7 +73,7 @@ async fn bad_weather_that_stays_publishes_nothing_and_says_what_it_is() {
         let world = World::new(1).await;
         let api = Scripted::start([answer]).await;
         let outcome =
-            world.run(&api.url).with("RUN_DEADLINE", "2s").with("REQUEST_TIMEOUT", "700ms").finish().await;
+            world.run(&api.url).with("RUN_DEADLINE", "8s").with("REQUEST_TIMEOUT", "2s").finish().await;
         println!("{name}: {}", outcome.summary);
         outcome.failed(1, "fetch", &[says]).retryable(true);
         assert!(!api.asked().is_empty(), "{name}");
@@ -82,7 +82,8 @@ async fn bad_weather_that_stays_publishes_nothing_and_says_what_it_is() {
         assert_eq!(subject, "[coinduit producer] api-failed: price API", "{name}");
         assert!(body.contains(says), "{name}: {body}");
     });
-    join_all(cases).await;
+    // A few at a time, so that no run lacks the time that it measures.
+    stream::iter(cases).buffer_unordered(7).collect::<()>().await;
 }
 
 #[tokio::test]
@@ -103,7 +104,7 @@ async fn an_answer_without_an_end_is_given_up() {
     let world = World::new(1).await;
     let endless = Answer::raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n[").flood();
     let api = Scripted::start([endless, good()]).await;
-    let outcome = world.run(&api.url).with("REQUEST_TIMEOUT", "30s").finish().await;
+    let outcome = world.run(&api.url).finish().await;
     outcome.published(2);
     assert!(outcome.log.contains("is larger than 16777216 bytes"), "{}", outcome.log);
     assert_eq!(world.codes().await, ["BTC", "_IMX"]);
@@ -183,8 +184,9 @@ async fn retry_after_beyond_the_deadline_ends_the_run_at_once() {
 async fn the_embedded_api_without_credits_fails_the_run() {
     let (world, api) = (World::new(1).await, price_api());
     api.set_credits(0);
-    let run = world.run(&api.url()).with("RUN_DEADLINE", "2s").with("REQUEST_TIMEOUT", "2s");
-    let outcome = run.finish().await;
+    let run = world.run(&api.url()).with("RUN_DEADLINE", "6s").with("REQUEST_TIMEOUT", "2s");
+    // With the guard it would be skipped.
+    let outcome = run.with("MIN_CREDITS", "0").finish().await;
     outcome.failed(1, "fetch", &["HTTP 429", "credits"]).retryable(true);
     assert!(world.records().await.is_empty());
 }
@@ -221,6 +223,30 @@ async fn a_gzipped_page_is_read() {
     assert!(api.asked()[0].head.to_lowercase().contains("accept-encoding: gzip"), "{:?}", api.asked());
     let value = world.records().await.remove(0).1.value.unwrap();
     assert_eq!(String::from_utf8(value).unwrap(), r#"{"code":"ZIP","rate":2.4980008270697834e-9}"#);
+}
+
+#[tokio::test]
+async fn proxies_are_those_of_the_environment() {
+    let world = World::new(1).await;
+    // A proxy is asked with the whole address, and answers for a host that does not exist.
+    let proxy = Scripted::start([good()]).await;
+    let run = world.run("http://prices.example.invalid").with("HTTP_PROXY", &proxy.url);
+    run.with("NO_PROXY", "127.0.0.1,localhost").finish().await.published(2);
+    let head = &proxy.asked()[0].head;
+    assert!(head.starts_with("POST http://prices.example.invalid/coins/list HTTP/1.1\r\n"), "{head}");
+
+    let api = Scripted::start([good()]).await;
+    let run = world.run(&api.url).with("HTTP_PROXY", "http://127.0.0.1:1").with("NO_PROXY", "127.0.0.1");
+    run.finish().await.published(2);
+    assert_eq!(api.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_hostile_retry_after_ends_the_run_and_not_the_process() {
+    let world = World::new(1).await;
+    let for_ever = Answer::http("429 Too Many Requests", "Retry-After: 18446744073709551615\r\n", "");
+    let api = Scripted::start([for_ever]).await;
+    world.run(&api.url).finish().await.failed(1, "fetch", &["HTTP 429"]).retryable(true);
 }
 
 #[tokio::test]

@@ -1,20 +1,23 @@
 //! The cluster in bad weather: every call ends, the error names what it is about, and the summary says what is on the
 //! topic.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use coinduit_local::broker::{ApiKey, Fault, ResponseError, core::Settings};
 use futures::future::join;
 use tokio::net::TcpListener;
 
-use crate::world::{Outcome, TOPIC, World, any_port, price_api};
+use crate::{
+    scripted::{Answer, Scripted},
+    world::{Outcome, TOPIC, World, any_port, price_api},
+};
 
 const KAFKA_FAILED: &str = "[coinduit producer] kafka-failed: crypto_prices";
 
 /// Runs with 50 coins and a deadline that comes soon.
 async fn run_briefly(world: &World) -> Outcome {
     let api = price_api();
-    world.run(&api.url()).with("RUN_DEADLINE", "2s").with("REQUEST_TIMEOUT", "2s").finish().await
+    world.run(&api.url()).with("RUN_DEADLINE", "5s").with("REQUEST_TIMEOUT", "2s").finish().await
 }
 
 #[tokio::test]
@@ -59,7 +62,7 @@ async fn two_producers_at_once_do_no_harm() {
 async fn a_port_that_refuses_is_named() {
     let (world, api) = (World::new(1).await, price_api());
     let refusing = TcpListener::bind(any_port()).await.unwrap().local_addr().unwrap().to_string();
-    let run = world.run(&api.url()).with("KAFKA_BOOTSTRAP_SERVERS", &refusing).with("RUN_DEADLINE", "2s");
+    let run = world.run(&api.url()).with("KAFKA_BOOTSTRAP_SERVERS", &refusing).with("RUN_DEADLINE", "5s");
     run.with("REQUEST_TIMEOUT", "2s")
         .finish()
         .await
@@ -98,7 +101,7 @@ async fn a_port_where_something_else_listens_is_named() {
 #[tokio::test]
 async fn a_dropped_connection_is_made_again() {
     let (world, api) = (World::new(3).await, price_api());
-    for request in [ApiKey::ApiVersions, ApiKey::Metadata, ApiKey::Produce] {
+    for request in [ApiKey::ApiVersions, ApiKey::Metadata] {
         world.broker.faults().inject(request, Fault::Drop, 1);
     }
     world.run(&api.url()).finish().await.published(50);
@@ -113,14 +116,19 @@ async fn a_leader_that_moved_is_found_again() {
     assert_eq!((world.broker.faults().pending(), world.records().await.len()), (0, 50));
 }
 
+/// The embedded broker knows no idempotent producers: what is sent again is appended again.
 #[tokio::test]
-async fn a_reply_lost_after_the_append_may_repeat_records_but_no_id() {
-    let (world, api) = (World::new(1).await, price_api());
-    world.broker.faults().inject(ApiKey::Produce, Fault::LoseReply, 1);
-    world.run(&api.url()).finish().await.published(50);
-    let records = world.records().await;
-    let ids: BTreeSet<Vec<u8>> = records.iter().map(|(_, record)| record.headers["id"].clone()).collect();
-    assert_eq!((ids.len(), records.len()), (50, 100));
+async fn a_batch_that_may_be_in_the_log_is_not_sent_again_and_is_counted() {
+    for (fault, in_the_log) in [(Fault::LoseReply, 50), (Fault::Drop, 0)] {
+        let (world, api) = (World::new(1).await, price_api());
+        world.broker.faults().inject(ApiKey::Produce, fault, 1);
+        let outcome = world.run(&api.url()).finish().await;
+        outcome.failed(1, "publish", &["crypto_prices/0", "50 records may be in the log"]).retryable(true);
+        assert_eq!(outcome.summary["possible_duplicates"], 50, "{outcome:?}");
+        assert_eq!(world.records().await.len(), in_the_log);
+        assert_eq!(world.broker.faults().seen(ApiKey::Produce), 1);
+        assert_eq!(world.alert().0, KAFKA_FAILED);
+    }
 }
 
 #[tokio::test]
@@ -135,28 +143,76 @@ async fn an_acknowledgement_that_never_comes_is_counted_as_possible_duplicates()
     assert_eq!(world.alert().0, KAFKA_FAILED);
 }
 
-#[tokio::test]
-async fn what_was_acknowledged_beside_a_failure_is_counted() {
-    let world = World::new(2).await;
-    world.broker.faults().inject(ApiKey::Produce, Fault::Error(ResponseError::InvalidRequiredAcks), 1);
-    let outcome = run_briefly(&world).await;
-    outcome.failed(1, "publish", &["crypto_prices/"]);
-    let stored = world.records().await.len();
-    assert!((1..50).contains(&stored), "{stored}");
-    assert_eq!(outcome.summary["records"], stored, "{outcome:?}");
-    // A broker that answers with an error has not appended.
-    assert_eq!(outcome.summary.get("possible_duplicates"), None, "{outcome:?}");
+/// Text that gzip can't shrink to less than three quarters.
+fn incompressible(length: usize) -> String {
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+                [usize::try_from(state >> 58).unwrap()],
+        )
+    };
+    (0..length).map(|_| next()).collect()
 }
 
 #[tokio::test]
-async fn a_batch_that_is_too_large_names_the_setting_to_raise() {
+async fn a_coin_that_is_too_large_is_named_with_the_setting_to_raise_and_the_others_are_published() {
     let small = Settings { max_batch_bytes: 2_000, ..Settings::default() };
     let world = World::without_topic(small).await;
     world.broker.create_topic(TOPIC, 1).unwrap();
-    let outcome = run_briefly(&world).await;
-    outcome.failed(2, "publish", &["crypto_prices/0", "too large", "max.message.bytes"]).retryable(false);
-    assert!(world.records().await.is_empty());
+    let page =
+        format!(r#"[{{"code":"A"}},{{"code":"HUGE","x":"{}"}},{{"code":"B"}}]"#, incompressible(5_000));
+    let outcome = world.run(&Scripted::start([Answer::ok(&page)]).await.url).finish().await;
+    outcome
+        .failed(2, "publish", &["crypto_prices/0", "coin HUGE", "too large", "max.message.bytes"])
+        .retryable(false);
+    assert_eq!(outcome.summary["records"], 2, "{outcome:?}");
+    // A broker that answers with an error has not appended.
+    assert_eq!(outcome.summary.get("possible_duplicates"), None, "{outcome:?}");
+    assert_eq!(world.codes().await, ["A", "B"]);
     assert_eq!(world.alert().0, KAFKA_FAILED);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_too_large_is_sent_in_parts() {
+    let small = Settings { max_batch_bytes: 3_000, ..Settings::default() };
+    let (world, api) = (World::without_topic(small).await, price_api());
+    world.broker.create_topic(TOPIC, 2).unwrap();
+    world.run(&api.url()).finish().await.published(50);
+    let mut codes = world.codes().await;
+    codes.dedup();
+    assert_eq!((codes.len(), world.records().await.len()), (50, 50));
+}
+
+#[tokio::test]
+async fn all_coins_are_one_request_to_a_broker() {
+    let (world, api) = (World::new(6).await, price_api());
+    world.run(&api.url()).with("COINS", "100").finish().await.published(100);
+    assert_eq!(world.broker.faults().seen(ApiKey::Produce), 1);
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_until_the_deadline_and_then_named() {
+    for (error, words) in [
+        (ResponseError::NotEnoughReplicas, "min.insync.replicas"),
+        (ResponseError::LeaderNotAvailable, "LeaderNotAvailable"),
+    ] {
+        let world = World::new(1).await;
+        world.broker.faults().inject(ApiKey::Produce, Fault::Error(error), 1_000);
+        let outcome = run_briefly(&world).await;
+        outcome.failed(1, "publish", &["crypto_prices/0", "RUN_DEADLINE", words]).retryable(true);
+        assert!(world.broker.faults().seen(ApiKey::Produce) > 1);
+        assert_eq!(outcome.summary.get("possible_duplicates"), None, "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn partitions_of_a_new_topic_are_as_many_as_asked_for() {
+    let (world, api) = (World::without_topic(Settings::default()).await, price_api());
+    let run = world.run(&api.url()).argument("--create-topic").argument("--partitions").argument("5");
+    run.argument("--replication-factor").argument("1").finish().await.published(50);
+    assert!(world.broker.offsets(TOPIC, 4).is_some() && world.broker.offsets(TOPIC, 5).is_none());
 }
 
 #[tokio::test]
@@ -164,5 +220,5 @@ async fn a_topic_that_this_client_may_not_write_to_is_named() {
     let world = World::new(1).await;
     world.broker.faults().inject(ApiKey::Produce, Fault::Error(ResponseError::TopicAuthorizationFailed), 1);
     let outcome = run_briefly(&world).await;
-    outcome.failed(2, "publish", &["crypto_prices/0", "may not be written"]).retryable(false);
+    outcome.failed(2, "publish", &["crypto_prices/0", "may not write", "operation Write"]).retryable(false);
 }

@@ -7,7 +7,10 @@
 #![expect(clippy::unwrap_used, reason = "these are tests, helpers included")]
 
 mod answers;
+mod credits;
+mod faults;
 mod kafka;
+mod modes;
 mod paging;
 mod records;
 mod scripted;

@@ -78,7 +78,7 @@ pub(crate) struct Question {
     pub(crate) body: Value,
 }
 
-/// The server; it lives as long as the test's runtime.
+/// The server; it lives as long as the test's runtime. What it is asked at `/credits` is answered apart.
 #[derive(Debug)]
 pub(crate) struct Scripted {
     /// Its address, as `API_URL` wants it.
@@ -89,6 +89,12 @@ pub(crate) struct Scripted {
 impl Scripted {
     /// Gives `answers` one after the other, and the last of them for ever.
     pub(crate) async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let enough = Answer::ok(r#"{"dailyCreditsRemaining":9000,"dailyCreditsLimit":10000}"#);
+        Self::with_credits(enough, answers).await
+    }
+
+    /// The same, with `credits` as answer to every question for credits.
+    pub(crate) async fn with_credits(credits: Answer, answers: impl IntoIterator<Item = Answer>) -> Self {
         let answers: Vec<Answer> = answers.into_iter().collect();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -96,7 +102,7 @@ impl Scripted {
         let questions = Arc::new(questions);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(converse(stream, answers.clone(), Arc::clone(&questions)));
+                tokio::spawn(converse(stream, credits.clone(), answers.clone(), Arc::clone(&questions)));
             }
         });
         Self { url, asked }
@@ -113,15 +119,24 @@ impl Scripted {
     }
 }
 
-async fn converse(stream: TcpStream, answers: Vec<Answer>, questions: Arc<watch::Sender<Vec<Question>>>) {
+async fn converse(
+    stream: TcpStream,
+    credits: Answer,
+    answers: Vec<Answer>,
+    questions: Arc<watch::Sender<Vec<Question>>>,
+) {
     let mut stream = BufReader::new(stream);
     let Some(question) = read(&mut stream).await else { return };
-    let mut number = 0;
-    questions.send_modify(|asked| {
-        number = asked.len();
-        asked.push(question);
-    });
-    let Answer { bytes, then } = answers[number.min(answers.len() - 1)].clone();
+    let Answer { bytes, then } = if question.head.contains("/credits HTTP/1.1\r\n") {
+        credits
+    } else {
+        let mut number = 0;
+        questions.send_modify(|asked| {
+            number = asked.len();
+            asked.push(question);
+        });
+        answers[number.min(answers.len() - 1)].clone()
+    };
     let mut stream = stream.into_inner();
     // The client may turn away in the middle of any of this; that ends the conversation.
     if stream.write_all(&bytes).await.is_err() {

@@ -1,5 +1,6 @@
 //! Somebody ends the run.
 
+use coinduit_local::broker::{ApiKey, Fault};
 use tokio::time::{Duration, sleep};
 
 use crate::{
@@ -28,11 +29,23 @@ async fn a_signal_ends_a_run_that_waits_for_kafka() {
     world.broker.faults().freeze();
     let run = world.run(&api.url()).with("RUN_DEADLINE", "1h").start();
     // Both are under way: the page is served, the broker was asked.
-    while api.served().is_empty()
-        || world.broker.faults().seen(coinduit_local::broker::ApiKey::ApiVersions) == 0
-    {
+    while api.served().is_empty() || world.broker.faults().seen(ApiKey::ApiVersions) == 0 {
         sleep(Duration::from_millis(5)).await;
     }
     run.signal("TERM").await;
     run.finish().await.failed(1, "interrupted", &["SIGTERM"]).retryable(true);
+}
+
+#[tokio::test]
+async fn a_signal_in_the_middle_of_publishing_counts_what_may_be_on_the_topic() {
+    let (world, api) = (World::new(1).await, price_api());
+    world.broker.faults().inject(ApiKey::Produce, Fault::Delay(Duration::from_secs(600)), 1);
+    let run = world.run(&api.url()).with("RUN_DEADLINE", "1h").start();
+    while world.broker.faults().seen(ApiKey::Produce) == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    run.signal("TERM").await;
+    let outcome = run.finish().await;
+    outcome.failed(1, "interrupted", &["SIGTERM"]).retryable(true);
+    assert_eq!(outcome.summary["possible_duplicates"], 50, "{outcome:?}");
 }

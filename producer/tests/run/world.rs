@@ -32,6 +32,12 @@ pub(crate) fn price_api() -> PriceApi {
     PriceApi::start(any_port(), Prices::Fixed).unwrap()
 }
 
+/// The same, which does wrong what `faults` say, one after the other.
+pub(crate) fn faulty_api(faults: &[&str]) -> PriceApi {
+    let faults = faults.iter().map(|fault| fault.parse().unwrap()).collect();
+    PriceApi::start_faulty(any_port(), Prices::Fixed, faults).unwrap()
+}
+
 /// A broker and an SNS of one test.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -193,6 +199,8 @@ impl Running {
 pub(crate) struct Outcome {
     /// The exit code.
     pub(crate) code: i32,
+    /// What came before it on stdout: records of a dry run, summaries of earlier runs.
+    pub(crate) lines: Vec<String>,
     /// The last line on stdout.
     pub(crate) summary: Value,
     /// The logs.
@@ -200,7 +208,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Reads what a run left, and checks what is true of every run: the summary is all there is on stdout and has
+    /// Reads what a run left, and checks what is true of every run: the summary is the last line on stdout and has
     /// the contract's members, it agrees with the exit code, and the key is nowhere.
     fn of(output: &Output) -> Self {
         let log = String::from_utf8(output.stderr.clone()).unwrap();
@@ -208,13 +216,18 @@ impl Outcome {
         let code = output.status.code().unwrap_or_else(|| panic!("killed by a signal: {log}"));
         assert!(!stdout.contains(KEY) && !log.contains(KEY), "the key is in {stdout}{log}");
 
-        let line = stdout.strip_suffix('\n').unwrap_or_else(|| panic!("no last line in {stdout:?}: {log}"));
-        assert_eq!(line.lines().count(), 1, "{stdout}");
-        let summary: Value = serde_json::from_str(line).unwrap();
+        let all = stdout.strip_suffix('\n').unwrap_or_else(|| panic!("no last line in {stdout:?}: {log}"));
+        let mut lines: Vec<String> = all.lines().map(str::to_owned).collect();
+        let summary: Value = serde_json::from_str(&lines.pop().unwrap()).unwrap();
         let text = |member: &str| assert!(summary[member].is_string(), "{member} in {summary}");
         let number = |member: &str| assert!(summary[member].is_u64(), "{member} in {summary}");
         match summary["status"].as_str() {
-            Some("published") => {
+            Some(done @ ("published" | "dry-run")) => {
+                assert!(
+                    done == "dry-run" || lines.iter().all(|line| line.starts_with(r#"{"status""#)),
+                    "{stdout}"
+                );
+                assert!(summary.get("credits_remaining").is_some(), "{summary}");
                 ["topic", "fetched_at"].iter().for_each(|member| text(member));
                 ["records", "rejected", "elapsed_ms"].iter().for_each(|member| number(member));
                 assert_eq!(code, 0, "{summary}");
@@ -225,9 +238,14 @@ impl Outcome {
                 // Running again helps with 1 and doesn't with 2; an API that says no is 1, too (section 8).
                 assert!(code == 1 || (code == 2 && summary["retryable"] == false), "{code} with {summary}");
             }
+            Some("skipped") => {
+                text("reason");
+                number("credits_remaining");
+                assert_eq!(code, 99, "{summary}");
+            }
             _ => panic!("{summary}"),
         }
-        Self { code, summary, log }
+        Self { code, lines, summary, log }
     }
 
     /// Checks that all `records` were published.

@@ -38,6 +38,17 @@ impl Codec {
             _ => return None,
         })
     }
+
+    /// Its number in a batch's attributes.
+    pub(super) const fn number(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Gzip => 1,
+            Self::Snappy => 2,
+            Self::Lz4 => 3,
+            Self::Zstd => 4,
+        }
+    }
 }
 
 impl fmt::Display for Codec {

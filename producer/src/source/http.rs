@@ -1,32 +1,22 @@
-//! LiveCoinWatch over HTTP: one question, one answer, within a time limit.
+//! One question over HTTP, one answer, within a time limit and a size.
 //!
-//! Source: LiveCoinWatch API documentation, `POST /coins/list`: at most 100 coins an answer; errors stand in
-//! the HTTP status, in the body, or in both.
+//! Redirects are not followed: they would carry the key away. Proxies are those of the environment (`HTTPS_PROXY`,
+//! `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`). What is compressed is bounded by its size when it is not.
 
 use std::{fmt, time::Duration};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
-use coinduit_common::{config::Secret, report::Chain, retry::Attempt};
+use coinduit_common::{report::Chain, retry::Attempt};
 use reqwest::{Client, StatusCode, header, redirect};
-use serde_json::json;
 use url::Url;
 
-use crate::page::{self, Page, PageError};
+use crate::page::{self, PageError};
 
-/// The most coins that one answer holds.
-pub const MOST_COINS: usize = 100;
 /// A page of 100 coins has some 70 kB; what is larger than this is no page.
-const MOST_BODY_BYTES: usize = 16 << 20;
-
-/// The API, and as whom to ask it.
-#[derive(Debug, Clone)]
-pub struct Api {
-    http: Client,
-    list: Url,
-    key: Secret,
-    currency: String,
-}
+pub const MOST_BODY_BYTES: usize = 16 << 20;
+/// No run waits any longer; a day more or less is the same, and can be added to a clock.
+const LONGEST_WISH: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The question was not answered with coins.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +39,7 @@ pub enum ApiError {
         limit: Duration,
     },
     /// An HTTP status that is not 200.
-    #[error("{host} answers HTTP {status}: {says}")]
+    #[error("{host} answers HTTP {status}: {says}{}", wish(*.retry_after))]
     Status {
         /// The API's host.
         host: String,
@@ -68,6 +58,8 @@ pub enum ApiError {
         /// What came instead.
         #[source]
         source: PageError,
+        /// How long the API wants to be left alone.
+        retry_after: Option<Duration>,
     },
     /// An answer without an end.
     #[error("the answer of {host} is larger than {MOST_BODY_BYTES} bytes")]
@@ -84,7 +76,9 @@ impl ApiError {
         match self {
             Self::Status { status, .. } => matches!(status.as_u16(), 401 | 403),
             Self::Body { source: PageError::Api { code, .. }, .. } => matches!(code, 401 | 403),
-            _ => false,
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Body { .. } | Self::TooLarge { .. } => {
+                false
+            }
         }
     }
 
@@ -96,7 +90,10 @@ impl ApiError {
             Self::Status { status, .. } => {
                 status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
             }
-            Self::Body { source: PageError::Api { code, .. }, .. } => *code >= 500 || *code == 429,
+            // What has no code that means anything is weather, too.
+            Self::Body { source: PageError::Api { code, .. }, .. } => {
+                !(400..500).contains(code) || matches!(code, 408 | 425 | 429)
+            }
             Self::Body { .. } => true,
         }
     }
@@ -113,7 +110,10 @@ impl ApiError {
         if !self.is_retryable() {
             return Attempt::Final(self);
         }
-        let after = if let Self::Status { retry_after, .. } = &self { *retry_after } else { None };
+        let after = match &self {
+            Self::Status { retry_after, .. } | Self::Body { retry_after, .. } => *retry_after,
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::TooLarge { .. } => None,
+        };
         Attempt::Again { error: self, after }
     }
 }
@@ -123,38 +123,54 @@ impl ApiError {
 #[error("make an HTTP client")]
 pub struct ClientError(#[source] reqwest::Error);
 
-impl Api {
-    /// For the API at `url`. Opens no connection. Redirects are not followed: they would carry the key away.
+/// An answer with HTTP 200.
+#[derive(Debug)]
+pub struct Answer {
+    /// The body, whole and not compressed any more.
+    pub body: Bytes,
+    host: String,
+    retry_after: Option<Duration>,
+}
+
+impl Answer {
+    /// What is wrong with the body.
+    #[must_use]
+    pub fn refused(&self, source: PageError) -> ApiError {
+        ApiError::Body { host: self.host.clone(), source, retry_after: self.retry_after }
+    }
+}
+
+/// A client that asks questions. Making it opens no connection.
+#[derive(Debug, Clone)]
+pub struct Http(Client);
+
+impl Http {
+    /// With the proxies of the environment.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn new(url: &Url, key: Secret, currency: String) -> Result<Self, ClientError> {
-        let http = Client::builder()
+    pub fn new() -> Result<Self, ClientError> {
+        let client = Client::builder()
             .redirect(redirect::Policy::none())
             .user_agent(concat!("coinduit/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(ClientError)?;
-        let mut list = url.clone();
-        list.set_path(&format!("{}/coins/list", url.path().trim_end_matches('/')));
-        Ok(Self { http, list, key, currency })
+            .build();
+        client.map(Self).map_err(ClientError)
     }
 
-    /// Asks once for `limit` coins (at most [`MOST_COINS`]) from rank `offset` on; the whole answer may take
-    /// `time_limit`. `now` dates a Retry-After.
+    /// Posts `question` to `url` with `key` in the header `key_header`; the whole answer may take `time_limit`. `now`
+    /// dates a Retry-After.
     ///
     /// # Errors
-    /// [`ApiError`].
-    ///
-    /// # Cancel safety
-    /// Dropping the future drops the connection; the question may have been counted.
-    pub async fn page(
+    /// [`ApiError`], for every status but 200 too.
+    pub async fn post(
         &self,
-        offset: usize,
-        limit: usize,
+        url: &Url,
+        (key_header, key): (&'static str, &str),
+        question: String,
         time_limit: Duration,
         now: DateTime<Utc>,
-    ) -> Result<Page, ApiError> {
-        let host = || Host(&self.list).to_string();
+    ) -> Result<Answer, ApiError> {
+        let host = || Host(url).to_string();
         let failed = |source: reqwest::Error| {
             if source.is_timeout() {
                 ApiError::TimedOut { host: host(), limit: time_limit }
@@ -162,14 +178,13 @@ impl Api {
                 ApiError::Unreachable { host: host(), source: source.without_url() }
             }
         };
-        let question = json!({ "currency": self.currency, "sort": "rank", "order": "ascending", "offset": offset, "limit": limit, "meta": true });
         let request = self
-            .http
-            .post(self.list.clone())
+            .0
+            .post(url.clone())
             .timeout(time_limit)
             .header(header::CONTENT_TYPE, "application/json")
-            .header("x-api-key", self.key.reveal());
-        let mut answer = request.body(question.to_string()).send().await.map_err(failed)?;
+            .header(key_header, key);
+        let mut answer = request.body(question).send().await.map_err(failed)?;
         let status = answer.status();
         let retry_after = answer
             .headers()
@@ -184,9 +199,9 @@ impl Api {
             }
         }
         if status != StatusCode::OK {
-            return Err(ApiError::Status { host: host(), status, says: says(&body), retry_after });
+            return Err(ApiError::Status { host: host(), status, says: says(status, &body), retry_after });
         }
-        page::parse(&body).map_err(|source| ApiError::Body { host: host(), source })
+        Ok(Answer { body: body.freeze(), host: host(), retry_after })
     }
 }
 
@@ -201,7 +216,12 @@ impl fmt::Display for Host<'_> {
 }
 
 /// What the body of a refusal says: the API's words, or its first characters.
-fn says(body: &[u8]) -> String {
+fn says(status: StatusCode, body: &[u8]) -> String {
+    if status.is_redirection() {
+        return "it sends us elsewhere, and redirects are not followed, as the key would go there too; \
+                set API_URL to where the API is"
+            .to_owned();
+    }
     match page::parse(body) {
         Err(error @ (PageError::Api { .. } | PageError::Html)) => Chain(&error).to_string(),
         _ => {
@@ -216,11 +236,20 @@ fn says(body: &[u8]) -> String {
 ///
 /// Source: RFC 9110, section 10.2.3.
 fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
-    if let Ok(seconds) = value.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = DateTime::parse_from_rfc2822(value.trim()).ok()?;
-    Some((at.with_timezone(&Utc) - now).to_std().unwrap_or_default())
+    let value = value.trim();
+    let wish = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number has are for ever, too.
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
+    } else {
+        let at = DateTime::parse_from_rfc2822(value).ok()?;
+        (at.with_timezone(&Utc) - now).to_std().unwrap_or_default()
+    };
+    Some(wish.min(LONGEST_WISH))
+}
+
+/// What the API asks for, in words.
+fn wish(retry_after: Option<Duration>) -> String {
+    retry_after.map_or_else(String::new, |wish| format!("; it asks to be left alone for {wish:?}"))
 }
 
 #[cfg(test)]
@@ -231,13 +260,14 @@ mod tests {
         ApiError::Status {
             host: "h".to_owned(),
             status: StatusCode::from_u16(code).unwrap(),
-            says: says(body.as_bytes()),
+            says: says(StatusCode::from_u16(code).unwrap(), body.as_bytes()),
             retry_after: None,
         }
     }
 
     fn body(body: &str) -> ApiError {
-        ApiError::Body { host: "h".to_owned(), source: page::parse(body.as_bytes()).unwrap_err() }
+        let source = page::parse(body.as_bytes()).unwrap_err();
+        ApiError::Body { host: "h".to_owned(), source, retry_after: None }
     }
 
     #[test]
@@ -284,7 +314,25 @@ mod tests {
         assert_eq!(retry_after("30", now), Some(Duration::from_secs(30)));
         assert_eq!(retry_after("Mon, 23 Nov 2026 10:06:00 GMT", now), Some(Duration::from_secs(60)));
         assert_eq!(retry_after("Mon, 23 Nov 2020 10:06:00 GMT", now), Some(Duration::ZERO));
-        assert_eq!(retry_after("soon", now), None);
+        for none in ["soon", "", "-5", "1.5"] {
+            assert_eq!(retry_after(none, now), None, "{none}");
+        }
+        // Hostile wishes are long, and still can be added to a clock.
+        for ever in ["18446744073709551615", "99999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+            assert_eq!(retry_after(ever, now), Some(LONGEST_WISH), "{ever}");
+        }
+    }
+
+    #[test]
+    fn a_wish_is_quoted_and_a_redirect_is_explained() {
+        let busy = ApiError::Status {
+            host: "h".to_owned(),
+            status: StatusCode::TOO_MANY_REQUESTS,
+            says: "slow".to_owned(),
+            retry_after: Some(Duration::from_secs(30)),
+        };
+        assert!(busy.to_string().ends_with("slow; it asks to be left alone for 30s"), "{busy}");
+        assert!(status(307, "").to_string().contains("redirects are not followed"));
     }
 
     #[test]
