@@ -289,7 +289,7 @@ impl Left {
     fn detach(&mut self) {
         let rest = self.batches.left_bytes();
         let open = self.open.as_ref().filter(|open| !open.decompressed);
-        let part = open.map_or(0, |open| open.records.buffer_bytes());
+        let part = open.map_or(0, |open| open.records.left_bytes());
         if 2 * (rest + part) < self.answer_bytes {
             self.batches.detach();
             if let Some(open) = self.open.as_mut().filter(|open| !open.decompressed) {
@@ -354,7 +354,8 @@ mod tests {
                 producer_epoch: -1,
                 timestamp_type: TimestampType::Creation,
                 offset,
-                sequence: -1,
+                // Records whose numbers follow each other are one batch.
+                sequence: i32::try_from(offset - from).unwrap(),
                 timestamp: 0,
                 key: None,
                 value: Some(value.clone()),

@@ -110,6 +110,12 @@ impl Records {
         self.bytes.len()
     }
 
+    /// The bytes of the records that were not taken yet.
+    #[must_use]
+    pub const fn left_bytes(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
     /// Gives what is left a buffer of its own: the one that it is a slice of may be much larger.
     pub fn detach(&mut self) {
         self.bytes = Bytes::copy_from_slice(&self.bytes[self.at..]);
