@@ -87,7 +87,7 @@ pub struct Args {
     #[arg(long, env = "COINDUIT_LOCAL_WITHOUT_RANKS", value_name = "FROM-TO", value_parser = ranks)]
     pub without_ranks: Option<RangeInclusive<u64>>,
 
-    /// What the price API does wrong: NAME[:VALUE][xTIMES], such as status:503x2 or drip; can be given several times, and
+    /// What the price API does wrong: NAME or NAME:VALUE, with xTIMES behind it where it ends, such as status:503x2 or drip; can be given several times, and
     /// is played in that order. `--help` lists all of them
     #[arg(long = "api-fault", value_name = "FAULT")]
     pub api_faults: Vec<ApiFault>,

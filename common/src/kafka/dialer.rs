@@ -77,6 +77,11 @@ impl Dialer {
     /// [`KafkaError::Connect`], [`KafkaError::TimedOut`], [`KafkaError::Tls`], [`KafkaError::LogIn`],
     /// [`KafkaError::Token`], and all of [`Connection::over`].
     pub async fn to(&self, address: &Address) -> Result<Connection, KafkaError> {
+        // TLS, logins and tokens make a large future, which every caller's would hold; dialling is rare.
+        Box::pin(self.dial(address)).await
+    }
+
+    async fn dial(&self, address: &Address) -> Result<Connection, KafkaError> {
         let mut connection = match self.security.tls() {
             None => self.without_tls(address).await?,
             Some(tls) => self.with_tls(address, tls).await?,
