@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::vitals::Vitals;
+use crate::{ledger::metadata::Skip, vitals::Vitals};
 
 /// A page with every series on it.
 fn page() -> String {
