@@ -46,7 +46,7 @@ pub(super) async fn ask(bucket: &dyn Bucket, place: Place<'_>) -> Asked {
     let step = store::list(&folder, place.name, &listed);
     // Who may not list may still write, so that all that is missing is said at once. Where nobody answers, or nothing is
     // there, it would be the same answer again and again.
-    let denied = |said: &String| said.contains("AccessDenied") || said.contains("start-after");
+    let denied = |said: &String| said.contains("AccessDenied") || said.contains("ignores start-after");
     let mut steps = vec![step];
     if listed.as_ref().is_err_and(|said| !denied(said)) {
         steps.extend(skipped(place, &format!("{folder} could not be listed")));
