@@ -5,6 +5,7 @@
 //! {prefix}{code}_{id}.json                                   a record, in the layout of one object each
 //! {prefix}{topic}/_coinduit.json                             whose objects these are
 //! {prefix}quarantine/{topic}/partition={partition}/{offset:020}.json   a record that can't be a line
+//! {folder}_check=1/_coinduit.json                              what `consumer check` has stored, to see whether it can
 //! ```
 
 use std::fmt;
@@ -66,6 +67,13 @@ pub fn partition_folder(prefix: &Prefix, topic: &str, partition: i32) -> String 
 #[must_use]
 pub fn manifest(prefix: &Prefix, topic: &str) -> String {
     format!("{prefix}{topic}/_coinduit.json")
+}
+
+/// What `consumer check` stores in `folder` (it is empty, or ends in `/`), once. Its name is
+/// never made into rows, and its folder's is no topic's.
+#[must_use]
+pub fn probe(folder: &str) -> String {
+    format!("{folder}_check=1/_coinduit.json")
 }
 
 /// The object that continues from `tail`. `extension` is `jsonl`, `jsonl.gz` or `jsonl.zst`.

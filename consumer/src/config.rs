@@ -17,8 +17,8 @@ use coinduit_common::{
 };
 
 use crate::{
-    audit::settings::AuditArgs, batch::Limits, compression::Compression, layout::Layout,
-    ledger::resume::Reset,
+    audit::settings::AuditArgs, batch::Limits, check::settings::CheckArgs, compression::Compression,
+    layout::Layout, ledger::resume::Reset,
 };
 
 /// Reads a Kafka topic and writes it to S3 as newline JSON objects, each record exactly once.
@@ -33,7 +33,7 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "Every option is an environment variable too; a flag wins. AWS settings are the SDKs' own (AWS_REGION,
 AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL_S3, ...). Logs: RUST_LOG [info], LOG_FORMAT [text on a terminal, else json].
-Exit codes: 0 done, 1 failed (running again may help), 2 misconfigured, 3 the audit found something.";
+Exit codes: 0 done, 1 failed (running again may help), 2 misconfigured, 3 audit or check found something.";
 
 /// What it is to do.
 #[derive(Debug, Subcommand)]
@@ -44,6 +44,8 @@ pub enum Command {
     Health(HealthArgs),
     /// Prove that the objects have no gap and no overlap, and hold what the topic still has
     Audit(Box<AuditArgs>),
+    /// Try every address and permission that a run needs, and say what is missing and how to grant it
+    Check(Box<CheckArgs>),
 }
 
 impl Cli {

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 pub mod audit;
 pub mod batch;
 pub mod budget;
+pub mod check;
 pub mod compression;
 pub mod config;
 pub mod error;

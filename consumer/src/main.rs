@@ -16,6 +16,7 @@ use coinduit_common::{
 };
 use coinduit_consumer::{
     audit::{self, settings::AuditConfig},
+    check::{self, settings::CheckConfig},
     config::{Cli, Command, Config, HealthArgs},
     http,
 };
@@ -33,6 +34,10 @@ fn main() -> ExitCode {
         Command::Audit(args) => AuditConfig::new(&args, &env).map(|config| {
             telemetry::init(config.log.clone());
             to_the_end(look(config))
+        }),
+        Command::Check(args) => CheckConfig::new(&args, &env).map(|config| {
+            telemetry::init(config.run.log.clone());
+            to_the_end(try_all(config))
         }),
     };
     ended.unwrap_or_else(misconfigured).into()
@@ -96,6 +101,21 @@ async fn look(config: AuditConfig) -> io::Result<Exit> {
             error.exit()
         }
     })
+}
+
+async fn try_all(config: CheckConfig) -> io::Result<Exit> {
+    let mut signals = Signals::install()?;
+    let report = tokio::select! {
+        report = check::run(&config) => report,
+        signal = signals.received() => {
+            info!(signal, "stopped before the check was done");
+            return Ok(Exit::Failed);
+        }
+    };
+    let mut out = io::stdout().lock();
+    // Where nobody listens any more, the exit code still says it.
+    drop(out.write_all(report.print(config.json).as_bytes()).and_then(|()| out.flush()));
+    Ok(report.exit())
 }
 
 /// Asks the consumer on this machine how it is. Needs no set-up: it runs every few seconds, in an image without a shell.

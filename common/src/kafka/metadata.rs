@@ -11,8 +11,9 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use kafka_protocol::{
     ResponseError,
     messages::{
-        MetadataRequest, MetadataResponse, TopicName, metadata_request::MetadataRequestTopic,
-        metadata_response::MetadataResponseTopic,
+        MetadataRequest, MetadataResponse, TopicName,
+        metadata_request::MetadataRequestTopic,
+        metadata_response::{MetadataResponseBroker, MetadataResponseTopic},
     },
     protocol::StrBytes,
 };
@@ -90,6 +91,50 @@ pub struct Leader {
     pub address: Address,
     /// How often the partition has changed its leader, more or less; it never decreases (KIP-101).
     pub epoch: i32,
+}
+
+/// A cluster, as one of its brokers describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its id; empty where the broker tells none.
+    pub id: String,
+    /// Its brokers, by ascending id.
+    pub brokers: Vec<Broker>,
+}
+
+/// A broker, and where it sends clients: its advertised listener, of which nothing is known but that it says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    /// Its id.
+    pub node: i32,
+    /// The host.
+    pub host: String,
+    /// The port.
+    pub port: i32,
+}
+
+/// Asks for the cluster and its brokers, and for no topic.
+///
+/// # Errors
+/// What [`Connection::call`] gives.
+pub async fn cluster<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    connection: &mut Connection<S>,
+) -> Result<Cluster, KafkaError> {
+    // No topics at all; all of them would be `None`.
+    let request =
+        MetadataRequest::default().with_topics(Some(Vec::new())).with_allow_auto_topic_creation(false);
+    Ok(consists_of(connection.call(&request).await?))
+}
+
+fn consists_of(answer: MetadataResponse) -> Cluster {
+    let broker = |broker: MetadataResponseBroker| Broker {
+        node: broker.node_id.0,
+        host: broker.host.to_string(),
+        port: broker.port,
+    };
+    let mut brokers: Vec<Broker> = answer.brokers.into_iter().map(broker).collect();
+    brokers.sort_unstable_by_key(|broker| broker.node);
+    Cluster { id: answer.cluster_id.map(|id| id.to_string()).unwrap_or_default(), brokers }
 }
 
 /// Asks for `topic`, without creating it. `None`: the cluster has no such topic.
@@ -212,10 +257,7 @@ fn describe(answer: MetadataResponse, topic: &str) -> Result<Option<Topic>, Kafk
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::{
-        BrokerId,
-        metadata_response::{MetadataResponseBroker, MetadataResponsePartition},
-    };
+    use kafka_protocol::messages::{BrokerId, metadata_response::MetadataResponsePartition};
 
     use super::{super::shape, *};
 
@@ -275,6 +317,21 @@ mod tests {
             "{error}"
         );
         assert!(describe(answer("prices", 5), "prices").unwrap_err().is_retryable());
+    }
+
+    #[test]
+    fn a_cluster_is_its_id_and_its_brokers_as_they_call_themselves() {
+        let broker = |node, host| {
+            MetadataResponseBroker::default()
+                .with_node_id(BrokerId(node))
+                .with_host(StrBytes::from_static_str(host))
+                .with_port(9092)
+        };
+        let told = answer("prices", 0).with_brokers(vec![broker(2, "b"), broker(1, "not a host")]);
+        let cluster = consists_of(told);
+        let brokers: Vec<_> =
+            cluster.brokers.iter().map(|broker| (broker.node, broker.host.as_str())).collect();
+        assert_eq!((cluster.id.as_str(), &brokers[..]), ("c", &[(1, "not a host"), (2, "b")][..]));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use coinduit_common::object_key::{self, Prefix};
 pub struct Folder {
     path: String,
     manifest_key: String,
+    /// What `consumer check` leaves behind.
+    probe_key: String,
     /// By partition.
     pub partitions: BTreeMap<i32, Listed>,
     /// Keys outside of every partition's folder.
@@ -31,6 +33,7 @@ impl Folder {
         Self {
             path: object_key::topic_folder(prefix, topic),
             manifest_key: object_key::manifest(prefix, topic),
+            probe_key: object_key::probe(&object_key::topic_folder(prefix, topic)),
             partitions: BTreeMap::new(),
             strangers: Vec::new(),
         }
@@ -56,7 +59,7 @@ impl Folder {
                 Some(name) => listed.objects.push((name, key)),
                 None => listed.strangers.push(key),
             }
-        } else if key != self.manifest_key {
+        } else if key != self.manifest_key && key != self.probe_key {
             self.strangers.push(key);
         }
     }
@@ -78,6 +81,7 @@ mod tests {
         let object = "p/t/partition=1/00000000000000000007.jsonl.gz";
         for key in [
             "p/t/_coinduit.json",
+            "p/t/_check=1/_coinduit.json",
             object,
             "p/t/partition=1/notes.txt",
             "p/t/partition=x/00000000000000000007.jsonl",
