@@ -253,6 +253,12 @@ impl Share {
         Reservation::new(&self.budget, Room { bytes, unpacked: bytes })
     }
 
+    /// Whether so much is in use that nobody begins anything that can wait.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.budget.is_full(&self.budget.look())
+    }
+
     /// Whether too much is held, and this partition holds at least an equal part.
     #[must_use]
     pub fn is_pressed(&self) -> bool {
@@ -397,6 +403,7 @@ mod tests {
         assert_eq!(budget.used(), 90);
         assert!(going_on[0].turn_to_decompress(5).now_or_never().is_some(), "55 of 75, without its own");
         going_on[0].is_unpacked(40);
+        assert!(shares[0].is_full() && !shares[0].is_pressed());
         let mut next = Box::pin(going_on[1].turn_to_decompress(5));
         assert!((&mut next).now_or_never().is_none(), "15 are held, and readers have 65");
         shares[2].set(0);

@@ -283,7 +283,10 @@ impl Reading {
                 self.last_commit().await;
                 return Ok(());
             }
-            if self.resume_at.is_none_or(|at| at <= Instant::now())
+            // What the reader has waits for no room, but for the object that is under way, when room is scarce.
+            let waits = self.reader_bytes > 0 && work.is_some() && self.share.is_full();
+            if !waits
+                && self.resume_at.is_none_or(|at| at <= Instant::now())
                 && let Some(from) = self.progress.fetch_from()
                 && let Some(reader) = idle.take()
             {

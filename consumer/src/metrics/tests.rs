@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::vitals::Vitals;
+use crate::{ledger::metadata::Skip, vitals::Vitals};
 
 /// A page with every series on it.
 fn page() -> String {
@@ -118,6 +118,7 @@ fn why_a_record_is_no_line_is_shown_before_it_happens() {
         Not::NotJson(String::new()),
         Not::NotAnObject,
         Not::ApiError,
+        Not::NoName(String::new()),
     ];
     assert_eq!(reasons.map(|reason| reason.reason()), NOT_A_LINE);
 }
