@@ -13,13 +13,13 @@
 //! What a broker sends beyond a reservation (a batch comes whole, however large), and what a batch becomes when it
 //! is decompressed, is known only when it is there. Batches are decompressed one at a time, so that the limit is
 //! exceeded by one of them at most ([`Reservation::turn_to_decompress`]).
+//!
+//! What a reader has received and not handed out yet gets less only when it is asked again. So it never waits for that
+//! ([`Share::go_on`]): readers that held more than the high mark together would wait for one another for ever.
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
@@ -31,6 +31,8 @@ pub struct Budget {
     used: Mutex<Used>,
     /// The high mark was crossed. Wakes in the order of waiting, which `watch` leaves to chance.
     crossed: Notify,
+    /// There is room to decompress again.
+    relieved: Notify,
     decompression: Semaphore,
 }
 
@@ -38,6 +40,8 @@ pub struct Budget {
 struct Used {
     held: usize,
     reserved: usize,
+    /// The part of `reserved` that readers have and hand out.
+    unpacked: usize,
     shares: usize,
     /// How often the high mark was crossed, either way.
     crossings: u64,
@@ -59,6 +63,7 @@ impl Budget {
             limit,
             used: Mutex::default(),
             crossed: Notify::new(),
+            relieved: Notify::new(),
             decompression: Semaphore::new(1),
         })
     }
@@ -93,14 +98,20 @@ impl Budget {
         self.limit - self.fetches()
     }
 
+    /// Whether another batch can't be decompressed yet.
+    const fn is_full(&self, used: &Used) -> bool {
+        used.held + used.unpacked > self.high_mark()
+    }
+
     /// Changes what is used; gives what room there is to those who wait for it, and wakes the partitions when the
     /// high mark is crossed, either way.
     fn change(self: &Arc<Self>, change: impl FnOnce(&mut Used)) {
         let mut used = self.look();
-        let was_high = used.held > self.high_mark();
+        let (was_high, was_full) = (used.held > self.high_mark(), self.is_full(&used));
         change(&mut used);
         let is_high = used.held > self.high_mark();
         used.crossings += u64::from(is_high != was_high);
+        let is_relieved = was_full && !self.is_full(&used);
         let mut granted = Vec::new();
         while let Some(next) = used.line.front() {
             // Who has given up waiting takes no room.
@@ -117,7 +128,10 @@ impl Budget {
         drop(used);
         for Waiting { bytes, granted } in granted {
             // Who has gone in this moment sends the reservation back, and dropping it returns it.
-            drop(granted.send(Reservation { budget: Arc::clone(self), bytes: bytes.into() }));
+            drop(granted.send(Reservation::new(self, Room { bytes, unpacked: 0 })));
+        }
+        if is_relieved {
+            self.relieved.notify_waiters();
         }
         if is_high != was_high {
             self.crossed.notify_waiters();
@@ -133,40 +147,62 @@ impl Budget {
 #[derive(Debug)]
 pub struct Reservation {
     budget: Arc<Budget>,
-    bytes: AtomicUsize,
+    room: Mutex<Room>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Room {
+    bytes: usize,
+    /// The part of it that counts before another batch is decompressed.
+    unpacked: usize,
 }
 
 impl Reservation {
+    fn new(budget: &Arc<Budget>, room: Room) -> Self {
+        Self { budget: Arc::clone(budget), room: room.into() }
+    }
+
     /// Waits until this is the only one that decompresses, and no more is held than may be; until the turn is
-    /// dropped.
+    /// dropped. Meanwhile it has `bytes`.
     ///
     /// # Cancel safety
     /// Dropping the future gives the turn to the next.
-    pub async fn turn_to_decompress(&self) -> SemaphorePermit<'_> {
-        let Budget { decompression, crossed, .. } = &*self.budget;
+    pub async fn turn_to_decompress(&self, bytes: usize) -> SemaphorePermit<'_> {
+        let Budget { decompression, relieved, .. } = &*self.budget;
+        // Whoever waits here must be no reason for another to wait here.
+        self.takes(bytes);
         let turn = decompression.acquire().await.expect("the semaphore is never closed");
         loop {
-            let is_crossed = crossed.notified();
-            if self.budget.look().held <= self.budget.high_mark() {
+            let is_relieved = relieved.notified();
+            if !self.budget.is_full(&self.budget.look()) {
                 return turn;
             }
-            is_crossed.await;
+            is_relieved.await;
         }
     }
 
     /// The answer takes `bytes` and not what was thought: known now, and too late to wait for room.
     pub fn takes(&self, bytes: usize) {
+        self.set(Room { bytes, unpacked: 0 });
+    }
+
+    /// The same, of an answer that was decompressed.
+    pub fn is_unpacked(&self, bytes: usize) {
+        self.set(Room { bytes, unpacked: bytes });
+    }
+
+    fn set(&self, room: Room) {
+        let before = std::mem::replace(&mut *self.room.lock().unwrap_or_else(PoisonError::into_inner), room);
         self.budget.change(|used| {
-            let before = self.bytes.swap(bytes, Ordering::Relaxed);
-            used.reserved = used.reserved - before + bytes;
+            used.reserved = used.reserved - before.bytes + room.bytes;
+            used.unpacked = used.unpacked - before.unpacked + room.unpacked;
         });
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let bytes = *self.bytes.get_mut();
-        self.budget.change(|used| used.reserved -= bytes);
+        self.set(Room::default());
     }
 }
 
@@ -201,6 +237,26 @@ impl Share {
             drop(budget);
             reservation
         }
+    }
+
+    /// Room for the answer of a reader that has `bytes` of it already, which are part of what is held: they are no longer,
+    /// and this waits for nothing.
+    #[must_use]
+    pub fn go_on(&mut self, bytes: usize) -> Reservation {
+        let bytes = bytes.min(self.held);
+        self.held -= bytes;
+        self.budget.change(|used| {
+            used.held -= bytes;
+            used.reserved += bytes;
+            used.unpacked += bytes;
+        });
+        Reservation::new(&self.budget, Room { bytes, unpacked: bytes })
+    }
+
+    /// Whether so much is in use that nobody begins anything that can wait.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.budget.is_full(&self.budget.look())
     }
 
     /// Whether too much is held, and this partition holds at least an equal part.
@@ -326,13 +382,43 @@ mod tests {
         let (one, other) = (share.reserve(5).await, share.reserve(5).await);
         one.takes(50);
         assert_eq!(budget.used(), 55);
-        let turn = one.turn_to_decompress().await;
-        assert!(other.turn_to_decompress().now_or_never().is_none());
+        let turn = one.turn_to_decompress(5).await;
+        assert!(other.turn_to_decompress(5).now_or_never().is_none());
         drop(turn);
         share.set(80);
-        assert!(other.turn_to_decompress().now_or_never().is_none());
+        assert!(other.turn_to_decompress(5).now_or_never().is_none());
         share.set(0);
-        assert!(other.turn_to_decompress().now_or_never().is_some());
+        assert!(other.turn_to_decompress(5).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_readers_have_makes_nobody_wait_for_them() {
+        let budget = Budget::new(100);
+        let mut shares = [budget.share(), budget.share(), budget.share()];
+        for share in &mut shares {
+            share.set(30);
+        }
+        assert!(shares[0].reserve(1).now_or_never().is_none(), "too much is held");
+        let going_on = shares.each_mut().map(|share| share.go_on(25));
+        assert_eq!(budget.used(), 90);
+        assert!(going_on[0].turn_to_decompress(5).now_or_never().is_some(), "55 of 75, without its own");
+        going_on[0].is_unpacked(40);
+        assert!(shares[0].is_full() && !shares[0].is_pressed());
+        let mut next = Box::pin(going_on[1].turn_to_decompress(5));
+        assert!((&mut next).now_or_never().is_none(), "15 are held, and readers have 65");
+        shares[2].set(0);
+        assert!(next.now_or_never().is_some());
+        drop(going_on);
+        assert_eq!(budget.used(), 10);
+    }
+
+    #[test]
+    fn a_reader_has_no_more_than_is_held() {
+        let budget = Budget::new(100);
+        let mut share = budget.share();
+        share.set(10);
+        drop(share.go_on(50));
+        assert_eq!(budget.used(), 0);
     }
 
     proptest! {

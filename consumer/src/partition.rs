@@ -9,6 +9,7 @@
 //! ```
 
 use std::{
+    future::ready,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -282,14 +283,23 @@ impl Reading {
                 self.last_commit().await;
                 return Ok(());
             }
-            if self.resume_at.is_none_or(|at| at <= Instant::now())
+            // What the reader has waits for no room, but for the object that is under way, when room is scarce.
+            let waits = self.reader_bytes > 0 && work.is_some() && self.share.is_full();
+            if !waits
+                && self.resume_at.is_none_or(|at| at <= Instant::now())
                 && let Some(from) = self.progress.fetch_from()
                 && let Some(reader) = idle.take()
             {
                 self.patience.begins();
                 let question = self.question(from);
-                let room = self.share.reserve(reader.memory_for(question.max_bytes.max(self.last_answer)));
-                asked = Some(Box::pin(ask(reader, question, room, Arc::clone(&self.store))));
+                let store = Arc::clone(&self.store);
+                asked = Some(match std::mem::take(&mut self.reader_bytes) {
+                    0 => {
+                        let bytes = reader.memory_for(question.max_bytes.max(self.last_answer));
+                        Box::pin(ask(reader, question, self.share.reserve(bytes), store))
+                    }
+                    bytes => Box::pin(ask(reader, question, ready(self.share.go_on(bytes)), store)),
+                });
             }
             let wake_at = self.wake_at(now, idle.is_some());
             let closing = self.progress.is_closing();

@@ -271,10 +271,13 @@ impl Left {
         let epoch = Some(batch.leader_epoch()).filter(|epoch| *epoch >= 0);
         if self.filter.keeps(batch)? && batch.next_offset() > self.next {
             let decompressed = batch.codec()? != Codec::None;
-            let turn = if decompressed { Some(room.turn_to_decompress().await) } else { None };
+            let turn = match decompressed {
+                true => Some(room.turn_to_decompress(self.batches.left_bytes()).await),
+                false => None,
+            };
             let records = batch.records(MOST_BATCH_BYTES)?;
             if decompressed {
-                room.takes(self.batches.left_bytes() + records.buffer_bytes());
+                room.is_unpacked(self.batches.left_bytes() + records.buffer_bytes());
             }
             drop(turn);
             self.open = Some(Open { records, behind: batch.next_offset(), decompressed });

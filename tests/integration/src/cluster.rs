@@ -1,4 +1,9 @@
 //! A Kafka cluster of a test's own, whose brokers it may stop.
+//!
+//! ```text
+//! Cluster: broker 1, the controller too · broker 2     as the script starts them
+//!          broker 3, by `Cluster::join`                so that two can be away while the controller stays
+//! ```
 
 use std::io;
 use std::net::TcpListener;
@@ -6,9 +11,11 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+use uuid::Uuid;
 
 use crate::wait::until;
 
@@ -69,6 +76,50 @@ impl Cluster {
         self.brokers.each_ref().map(|broker| broker.address.as_str()).join(",")
     }
 
+    /// Starts a third broker, whose id is 3. It is the caller's to stop, and is killed when it is dropped.
+    ///
+    /// # Panics
+    /// When it does not listen in time.
+    pub async fn join(&self) -> Joined {
+        let [_, second] = &self.brokers;
+        let folder = self.folder.path();
+        let (settings, data) = (folder.join("server2.properties"), folder.join("data2"));
+        let port = free_port();
+        let changed = |path: &Path, changes: &[(&str, String)]| {
+            let text =
+                std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let line = |line: &str| {
+                let change = changes.iter().find(|(name, _)| line.starts_with(&format!("{name}=")));
+                change.map_or_else(|| line.to_owned(), |(name, value)| format!("{name}={value}"))
+            };
+            text.lines().map(line).collect::<Vec<_>>().join("\n")
+        };
+        let address = format!("127.0.0.1:{port}");
+        let own_data = folder.join("data3");
+        std::fs::create_dir(&own_data).expect("a folder for the broker's logs");
+        let listener = format!("PLAINTEXT://{address}");
+        let own = [
+            ("node.id", "3".to_owned()),
+            ("log.dirs", own_data.display().to_string()),
+            ("listeners", listener.clone()),
+            ("advertised.listeners", listener),
+        ];
+        let own_settings = folder.join("server3.properties");
+        std::fs::write(&own_settings, changed(&settings, &own)).expect("write its settings");
+        let directory = ("directory.id", URL_SAFE_NO_PAD.encode(Uuid::new_v4().as_bytes()));
+        let meta = changed(&data.join("meta.properties"), &[("node.id", "3".to_owned()), directory]);
+        std::fs::write(own_data.join("meta.properties"), meta).expect("write whose folder it is");
+
+        let mut broker = Broker::new(port);
+        broker.log = folder.join("kafka3.log");
+        broker.pid_file = folder.join("kafka3.pid");
+        broker.command = second.command.clone();
+        *broker.command.last_mut().expect("a broker is told its settings") = own_settings.into_os_string();
+        let mut joined = Joined(broker);
+        joined.0.start_again().await;
+        joined
+    }
+
     /// The brokers: the one that is the controller too, and the other one. Their ids are 1 and 2.
     pub fn brokers(&mut self) -> &mut [Broker; 2] {
         &mut self.brokers
@@ -79,11 +130,25 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         for (broker, name) in self.brokers.iter_mut().zip(BROKERS) {
             broker.find(self.folder.path(), name);
-            if let Some(pid) = broker.pid.take() {
-                // It has nothing to keep; and a broker that stands still takes no other signal.
-                kill_process(pid, Signal::KILL).unwrap_or_default();
-            }
+            broker.end();
         }
+    }
+}
+
+/// A third broker.
+#[derive(Debug)]
+pub struct Joined(Broker);
+
+impl Joined {
+    /// The broker.
+    pub const fn broker(&mut self) -> &mut Broker {
+        &mut self.0
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
@@ -110,6 +175,18 @@ impl Broker {
         let line = std::fs::read(format!("/proc/{}/cmdline", text.trim())).unwrap_or_default();
         let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
         self.command = words.map(|word| std::ffi::OsString::from_vec(word.to_vec())).collect();
+    }
+
+    fn end(&mut self) {
+        if let Some(pid) = self.pid.take() {
+            // It has nothing to keep; and a broker that stands still takes no other signal.
+            kill_process(pid, Signal::KILL).unwrap_or_default();
+        }
+    }
+
+    /// Its address.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// Sends it `signal`.

@@ -17,8 +17,12 @@ use coinduit_common::kafka::{
 };
 use kafka_protocol::messages::alter_user_scram_credentials_request::ScramCredentialUpsertion;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
+};
 use kafka_protocol::messages::{
-    AlterUserScramCredentialsRequest, CreatePartitionsRequest, RequestHeader, ResponseHeader, TopicName,
+    AlterUserScramCredentialsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest, RequestHeader,
+    ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use ring::pbkdf2;
@@ -97,6 +101,43 @@ impl Kafka {
         for partition in 0..partitions {
             self.end(topic, partition).await;
         }
+    }
+
+    /// Creates `topic` with one partition for each list of brokers, the first of which leads it, and with these
+    /// settings; waits until each takes records.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub async fn create_as(&self, topic: &str, brokers: &[&[i32]], settings: &[(&str, &str)]) {
+        assert!(self.try_create_as(topic, brokers, settings).await, "create {topic}");
+        for (partition, _) in (0..).zip(brokers) {
+            self.end(topic, partition).await;
+        }
+    }
+
+    /// Tries to: whether it is created. Nobody has waited for it then.
+    ///
+    /// # Panics
+    /// When the cluster can't be asked.
+    pub async fn try_create_as(&self, topic: &str, brokers: &[&[i32]], settings: &[(&str, &str)]) -> bool {
+        let text = |text: &str| StrBytes::from_string(text.to_owned());
+        let assignments = (0..).zip(brokers).map(|(partition, brokers)| {
+            CreatableReplicaAssignment::default()
+                .with_partition_index(partition)
+                .with_broker_ids(brokers.iter().copied().map(BrokerId).collect())
+        });
+        let settings = settings.iter().map(|(name, value)| {
+            CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
+        });
+        let wish = CreatableTopic::default()
+            .with_name(TopicName(text(topic)))
+            .with_num_partitions(-1)
+            .with_replication_factor(-1)
+            .with_assignments(assignments.collect())
+            .with_configs(settings.collect());
+        let request = CreateTopicsRequest::default().with_topics(vec![wish]).with_timeout_ms(CONTROLLER_MS);
+        let answer = ask(&self.bootstrap, &request, 7).await.expect("create a topic");
+        answer.topics.iter().all(|topic| topic.error_code == 0)
     }
 
     /// Deletes `topic`, and waits until it is gone.
@@ -264,7 +305,7 @@ impl Kafka {
 }
 
 /// Asks the first broker in this version, as `kafka-protocol` spells it: what rskafka has no call for.
-async fn ask<R>(bootstrap: &str, request: &R, version: i16) -> io::Result<R::Response>
+pub(crate) async fn ask<R>(bootstrap: &str, request: &R, version: i16) -> io::Result<R::Response>
 where
     R: Request + HeaderVersion,
     R::Response: HeaderVersion,

@@ -139,6 +139,17 @@ impl Program {
         .await;
     }
 
+    /// The most memory that it has had so far, in KiB.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn peak_kib(&self) -> u64 {
+        let id = self.child.id().unwrap_or_else(|| panic!("{} has ended", self.name));
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
+        peak.and_then(|peak| peak.trim().parse().ok()).unwrap_or_else(|| panic!("no VmHWM in {status}"))
+    }
+
     /// Sends it `signal`.
     ///
     /// # Panics

@@ -56,6 +56,21 @@ impl Rig {
         rig
     }
 
+    /// With a topic of so many partitions and these settings, and without a Lambda.
+    pub async fn with_settings(what: &str, partitions: usize, settings: &[(&str, &str)]) -> Self {
+        let rig = Self::without_topic(what).await;
+        // One broker is enough for these tests, and a cluster's first has this id.
+        rig.kafka.create_as(&rig.topic, &vec![&[1][..]; partitions], settings).await;
+        rig
+    }
+
+    /// With a topic of `kafka` as [`Kafka::create_as`] makes it, and without a Lambda.
+    pub async fn placed(kafka: Kafka, what: &str, brokers: &[&[i32]], settings: &[(&str, &str)]) -> Self {
+        let rig = Self::build(what, kafka, StackConfig::default()).await;
+        rig.kafka.create_as(&rig.topic, brokers, settings).await;
+        rig
+    }
+
     /// Without the topic.
     pub async fn without_topic(what: &str) -> Self {
         Self::build(what, Kafka::find().await, StackConfig::default()).await
@@ -134,7 +149,15 @@ impl Rig {
     /// # Panics
     /// When it finds something.
     pub async fn audit(&self) -> Value {
-        let ended = Program::start("consumer", &["audit", "--json"], &self.env(&[])).ended().await;
+        self.audit_with(&[]).await
+    }
+
+    /// The same, with `changes` to the environment.
+    ///
+    /// # Panics
+    /// When it finds something.
+    pub async fn audit_with(&self, changes: &[(&str, &str)]) -> Value {
+        let ended = Program::start("consumer", &["audit", "--json"], &self.env(changes)).ended().await;
         let ended = ended.expect_code(0);
         let document: Value = serde_json::from_str(&ended.out).expect("the audit prints JSON");
         assert_eq!(document["totals"]["findings"], 0, "{}", ended.out);
