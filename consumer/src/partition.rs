@@ -131,7 +131,8 @@ impl PartitionTask {
         let located = tokio::select! {
             biased;
             _ = stopped(&mut stop) => return Ok(()),
-            located = store.locate(&mut *reader, known) => located,
+            // Once, and not part of what each partition holds for good.
+            located = Box::pin(store.locate(&mut *reader, known)) => located,
         };
         let Located { resume, bounds } = located;
         if let Some(epoch) = resume.leader_epoch {

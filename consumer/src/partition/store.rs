@@ -144,7 +144,7 @@ impl Store {
     async fn quarantine(&self, records: &[Quarantined], fetched_at: Duration) -> Result<Settled, Fatal> {
         self.confirm_topic(fetched_at).await?;
         let mut patience = self.patience(Stage::Quarantine);
-        while let Err(error) = self.chain.quarantine(records).await {
+        while let Err(error) = Box::pin(self.chain.quarantine(records)).await {
             patience.failed(setback(&error), &error).await;
         }
         patience.over();
@@ -188,12 +188,13 @@ impl Store {
             let now = self.clock.since_boot();
             let stale =
                 now.saturating_sub(self.tail_known_at()) > STALE && !Misreading::StalePutGoesOn.is_made();
+            // What speaks to the store is large, and made only when its turn has come: a thousand may wait for theirs.
             let attempt = if stale {
-                self.start_again(sealed).await
+                Box::pin(self.start_again(sealed)).await
             } else {
                 first_attempt.get_or_insert(now);
                 timing.get_or_insert_with(|| self.vitals.metrics().begin(Stage::Put));
-                self.chain.put(sealed).await
+                Box::pin(self.chain.put(sealed)).await
             };
             drop(turn);
             match attempt {
@@ -235,7 +236,7 @@ impl Store {
             self.confirm_topic(sealed.fetched_at).await?;
             self.lease.held().await;
             timing.get_or_insert_with(|| self.vitals.metrics().begin(Stage::Put));
-            let (rest, error) = self.chain.put_each(left).await;
+            let (rest, error) = Box::pin(self.chain.put_each(left)).await;
             left = rest;
             let Some(error) = error else {
                 patience.over();
