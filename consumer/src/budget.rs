@@ -5,6 +5,9 @@
 //!    what partitions have (pending, open, under way)      answers under way
 //! ```
 //!
+//! A partition costs something by itself, beside its records (its task, and memory between small allocations that
+//! nobody can use): that is taken off the limit first, up to half of it.
+//!
 //! Each partition says how much it holds ([`Share::set`]). Before it fetches it reserves what the answer may take
 //! ([`Share::reserve`]), and waits in line for that; so fetches under way are inside the limit too. Nobody fetches
 //! while more than three quarters are held; then who holds at least an equal part closes its object, however
@@ -28,6 +31,8 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
+    /// What a partition costs by itself.
+    own: usize,
     used: Mutex<Used>,
     /// The high mark was crossed. Wakes in the order of waiting, which `watch` leaves to chance.
     crossed: Notify,
@@ -56,11 +61,18 @@ struct Waiting {
 }
 
 impl Budget {
-    /// A budget of `limit` bytes.
+    /// A budget of `limit` bytes for records alone.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
+        Self::with_own(limit, 0)
+    }
+
+    /// A budget of `limit` bytes, of which each partition takes `own` by itself.
+    #[must_use]
+    pub fn with_own(limit: usize, own: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
+            own,
             used: Mutex::default(),
             crossed: Notify::new(),
             relieved: Notify::new(),
@@ -89,27 +101,32 @@ impl Budget {
     }
 
     /// What fetches under way may take.
-    const fn fetches(&self) -> usize {
-        self.limit / 4
+    fn fetches(&self, used: &Used) -> usize {
+        self.for_records(used) / 4
+    }
+
+    /// What is left of the limit for records.
+    fn for_records(&self, used: &Used) -> usize {
+        self.limit - used.shares.saturating_mul(self.own).min(self.limit / 2)
     }
 
     /// While more than this is held nobody fetches.
-    const fn high_mark(&self) -> usize {
-        self.limit - self.fetches()
+    fn high_mark(&self, used: &Used) -> usize {
+        self.for_records(used) - self.fetches(used)
     }
 
     /// Whether another batch can't be decompressed yet.
-    const fn is_full(&self, used: &Used) -> bool {
-        used.held + used.unpacked > self.high_mark()
+    fn is_full(&self, used: &Used) -> bool {
+        used.held + used.unpacked > self.high_mark(used)
     }
 
     /// Changes what is used; gives what room there is to those who wait for it, and wakes the partitions when the
     /// high mark is crossed, either way.
     fn change(self: &Arc<Self>, change: impl FnOnce(&mut Used)) {
         let mut used = self.look();
-        let (was_high, was_full) = (used.held > self.high_mark(), self.is_full(&used));
+        let (was_high, was_full) = (used.held > self.high_mark(&used), self.is_full(&used));
         change(&mut used);
-        let is_high = used.held > self.high_mark();
+        let is_high = used.held > self.high_mark(&used);
         used.crossings += u64::from(is_high != was_high);
         let is_relieved = was_full && !self.is_full(&used);
         let mut granted = Vec::new();
@@ -117,7 +134,7 @@ impl Budget {
             // Who has given up waiting takes no room.
             let gone = next.granted.is_closed();
             // The first reservation has room however large it is: else nobody would ever fetch.
-            let fits = used.reserved == 0 || used.reserved + next.bytes <= self.fetches();
+            let fits = used.reserved == 0 || used.reserved + next.bytes <= self.fetches(&used);
             if !gone && (is_high || !fits) {
                 break;
             }
@@ -263,7 +280,7 @@ impl Share {
     #[must_use]
     pub fn is_pressed(&self) -> bool {
         let used = self.budget.look();
-        used.held > self.budget.high_mark() && self.held >= used.held / used.shares.max(1)
+        used.held > self.budget.high_mark(&used) && self.held >= used.held / used.shares.max(1)
     }
 
     /// Waits until the high mark was crossed, either way, since this was last called.
@@ -312,6 +329,19 @@ mod tests {
         drop(large);
         assert_eq!(budget.used(), 16);
         assert!(!small.is_pressed());
+    }
+
+    #[test]
+    fn partitions_take_what_they_cost_by_themselves_up_to_half() {
+        let budget = Budget::with_own(100, 10);
+        let mut shares: Vec<Share> = (0..2).map(|_| budget.share()).collect();
+        shares[0].set(60);
+        assert!(!shares[0].is_pressed(), "three quarters of 80");
+        shares.push(budget.share());
+        assert!(shares[0].is_pressed(), "three quarters of 70");
+        shares.extend((0..20).map(|_| budget.share()));
+        shares[0].set(37);
+        assert!(!shares[0].is_pressed(), "three quarters of 50, however many there are");
     }
 
     #[tokio::test]
@@ -429,7 +459,7 @@ mod tests {
             for (share, bytes) in shares.iter_mut().zip(&held) {
                 share.set(*bytes);
             }
-            let high = held.iter().sum::<usize>() > budget.high_mark();
+            let high = held.iter().sum::<usize>() > budget.high_mark(&budget.look());
             prop_assert_eq!(shares.iter().any(Share::is_pressed), high);
         }
 
@@ -444,7 +474,7 @@ mod tests {
                 waiting.retain_mut(|wait| wait.now_or_never().map(|reservation| granted.push(reservation)).is_none());
                 prop_assert!(!granted.is_empty(), "{} of {} were served", served, wanted.len());
                 served += granted.len();
-                prop_assert!(granted.len() == 1 || budget.used() <= budget.fetches());
+                prop_assert!(granted.len() == 1 || budget.used() <= limit / 4);
             }
             prop_assert_eq!(budget.used(), 0);
         }

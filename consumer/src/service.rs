@@ -53,6 +53,8 @@ use crate::{
     vitals::Vitals,
 };
 
+/// What a partition costs by itself, beside its records; measured with a thousand of them.
+const PARTITION: usize = 32 << 10;
 /// How often the topic is looked at for added partitions.
 const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(30);
 /// The coordinator waits for members in a rebalance for at least so long, and longer where draining may take longer.
@@ -112,7 +114,7 @@ impl Service {
     /// A service that has not begun. Opens nothing.
     #[must_use]
     pub fn new(config: Config, parts: Parts) -> Self {
-        let budget = Budget::new(config.memory_budget);
+        let budget = Budget::with_own(config.memory_budget, PARTITION);
         let lease = Arc::new(Lease::new(parts.clock.clone()));
         let tiny = Arc::new(Mutex::new(TinyObjects::new(config.limits)));
         let used = Arc::clone(&budget);
