@@ -29,7 +29,7 @@ async fn a_topic_that_is_deleted_and_created_again_continues_no_chain() {
     rig.kafka.delete(&rig.topic).await;
     until("the consumer misses the topic several times", async || {
         assert!(!rig.kafka.has(&rig.topic).await, "the consumer has brought the topic back");
-        consumer.log().matches("can't read, trying again").count() >= 4
+        consumer.log().matches("failed, trying again").count() >= 4
     })
     .await;
 
