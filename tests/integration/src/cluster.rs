@@ -1,123 +1,93 @@
 //! A Kafka cluster of a test's own, whose brokers it may stop.
 //!
 //! ```text
-//! Cluster: broker 1, the controller too · broker 2     as the script starts them
+//! Cluster: broker 1, the controller too · broker 2     processes of the script KAFKA_UP; containers without it
 //!          broker 3, by `Cluster::join`                so that two can be away while the controller stays
 //! ```
 
-use std::io;
-use std::net::TcpListener;
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
-use uuid::Uuid;
 
-use crate::wait::until;
+use crate::broker::{self, Broker, Launched, OWN, Process, Script, Settings};
+use crate::services::{cluster_id, free_ports};
 
-/// Where the script that starts brokers is found.
-const VARIABLE: &str = "KAFKA_UP";
 /// The brokers' names in the script's folder. The first is the controller too.
 const BROKERS: [&str; 2] = ["kafka", "kafka2"];
+/// So far behind the first broker's port the controller's is, and the second broker's.
+const CONTROLLER: u16 = 1;
+const SECOND: u16 = 3;
 
-/// Two brokers. They are killed when this is dropped.
+/// Two brokers. They are gone when this is dropped.
 #[derive(Debug)]
 pub struct Cluster {
     brokers: [Broker; 2],
-    /// With the logs of the brokers.
-    folder: TempDir,
+    home: Home,
 }
 
-/// A broker.
+/// Where brokers are added.
 #[derive(Debug)]
-pub struct Broker {
-    address: String,
-    /// How the script started it.
-    command: Vec<std::ffi::OsString>,
-    log: PathBuf,
-    pid_file: PathBuf,
-    pid: Option<Pid>,
+enum Home {
+    /// The script's folder.
+    Folder(TempDir),
+    /// The name of the cluster, and the controller's port.
+    Containers(String, u16),
 }
 
 impl Cluster {
-    /// Starts one.
+    /// Starts one: by the script that the environment names, or else in containers.
     ///
     /// # Panics
-    /// When the environment names no script for that, or it fails.
+    /// When that fails.
     pub async fn start() -> Self {
-        let script = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).unwrap_or_else(|| {
-            panic!(
-                "this test stops brokers: set {VARIABLE} to a script that starts a cluster of its own, \
-                 `BROKERS=2 $KAFKA_UP start FOLDER PORT` (.ci/run sets it)"
-            )
-        });
+        let port = free_ports(SECOND + 1);
+        match Script::find() {
+            Some(script) => Self::by_script(&script, port).await,
+            None => Self::in_containers(port).await,
+        }
+    }
+
+    async fn by_script(script: &Script, port: u16) -> Self {
         let folder =
             tempfile::Builder::new().prefix("coinduit-kafka-").tempdir().expect("a temporary folder");
-        let port = free_port();
-        let mut start = tokio::process::Command::new(&script);
-        start.arg("start").arg(folder.path()).arg(port.to_string()).env("BROKERS", "2").stdin(Stdio::null());
+        let launched = |name| Launched::Process(Process::of_script(folder.path(), name));
+        let [first, second] = BROKERS.map(launched);
         // The cluster is known from here on: it is stopped though the script fails half-way.
-        let mut cluster = Self { brokers: [0, 3].map(|step| Broker::new(port + step)), folder };
-        let started = start.output().await.expect("run the script");
-        for (broker, name) in cluster.brokers.iter_mut().zip(BROKERS) {
-            broker.find(cluster.folder.path(), name);
+        let brokers = [Broker::new(port, first), Broker::new(port + SECOND, second)];
+        let mut cluster = Self { brokers, home: Home::Folder(folder) };
+        if let Home::Folder(folder) = &cluster.home {
+            script.start(folder.path(), port, ("BROKERS", "2".as_ref())).await;
         }
-        let said = String::from_utf8_lossy(&started.stderr).into_owned();
-        assert!(started.status.success(), "{} failed: {said}", script.display());
+        cluster.brokers.iter_mut().filter_map(Broker::process).for_each(Process::find);
         cluster
+    }
+
+    async fn in_containers(port: u16) -> Self {
+        let (cluster_id, controller) = (cluster_id(), port + CONTROLLER);
+        let first = in_container(&cluster_id, 1, port, controller).await;
+        let second = in_container(&cluster_id, 2, port + SECOND, controller).await;
+        Self { brokers: [first, second], home: Home::Containers(cluster_id, controller) }
     }
 
     /// The addresses of both.
     pub fn bootstrap(&self) -> String {
-        self.brokers.each_ref().map(|broker| broker.address.as_str()).join(",")
+        self.brokers.each_ref().map(Broker::address).join(",")
     }
 
-    /// Starts a third broker, whose id is 3. It is the caller's to stop, and is killed when it is dropped.
+    /// Starts a third broker, whose id is 3. It is the caller's to stop.
     ///
     /// # Panics
     /// When it does not listen in time.
-    pub async fn join(&self) -> Joined {
-        let [_, second] = &self.brokers;
-        let folder = self.folder.path();
-        let (settings, data) = (folder.join("server2.properties"), folder.join("data2"));
-        let port = free_port();
-        let changed = |path: &Path, changes: &[(&str, String)]| {
-            let text =
-                std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            let line = |line: &str| {
-                let change = changes.iter().find(|(name, _)| line.starts_with(&format!("{name}=")));
-                change.map_or_else(|| line.to_owned(), |(name, value)| format!("{name}={value}"))
-            };
-            text.lines().map(line).collect::<Vec<_>>().join("\n")
-        };
-        let address = format!("127.0.0.1:{port}");
-        let own_data = folder.join("data3");
-        std::fs::create_dir(&own_data).expect("a folder for the broker's logs");
-        let listener = format!("PLAINTEXT://{address}");
-        let own = [
-            ("node.id", "3".to_owned()),
-            ("log.dirs", own_data.display().to_string()),
-            ("listeners", listener.clone()),
-            ("advertised.listeners", listener),
-        ];
-        let own_settings = folder.join("server3.properties");
-        std::fs::write(&own_settings, changed(&settings, &own)).expect("write its settings");
-        let directory = ("directory.id", URL_SAFE_NO_PAD.encode(Uuid::new_v4().as_bytes()));
-        let meta = changed(&data.join("meta.properties"), &[("node.id", "3".to_owned()), directory]);
-        std::fs::write(own_data.join("meta.properties"), meta).expect("write whose folder it is");
-
-        let mut broker = Broker::new(port);
-        broker.log = folder.join("kafka3.log");
-        broker.pid_file = folder.join("kafka3.pid");
-        broker.command = second.command.clone();
-        *broker.command.last_mut().expect("a broker is told its settings") = own_settings.into_os_string();
-        let mut joined = Joined(broker);
-        joined.0.start_again().await;
-        joined
+    pub async fn join(&mut self) -> Broker {
+        let port = free_ports(1);
+        let [_, second] = &mut self.brokers;
+        match (&self.home, second.process()) {
+            (Home::Folder(folder), Some(second)) => join_process(folder.path(), second, port).await,
+            (Home::Containers(cluster_id, controller), _) => {
+                in_container(cluster_id, 3, port, *controller).await
+            }
+            (Home::Folder(_), None) => unreachable!("the script starts processes"),
+        }
     }
 
     /// The brokers: the one that is the controller too, and the other one. Their ids are 1 and 2.
@@ -126,127 +96,40 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for (broker, name) in self.brokers.iter_mut().zip(BROKERS) {
-            broker.find(self.folder.path(), name);
-            broker.end();
-        }
-    }
+async fn in_container(cluster_id: &str, id: i32, port: u16, controller: u16) -> Broker {
+    let settings = Settings { id, port, controller, copies: 2 };
+    let container = broker::start_container(&OWN, cluster_id, &settings, "", &[]).await;
+    Broker::new(port, Launched::Container(Box::new(container)))
 }
 
-/// A third broker.
-#[derive(Debug)]
-pub struct Joined(Broker);
-
-impl Joined {
-    /// The broker.
-    pub const fn broker(&mut self) -> &mut Broker {
-        &mut self.0
-    }
-}
-
-impl Drop for Joined {
-    fn drop(&mut self) {
-        self.0.end();
-    }
-}
-
-impl Broker {
-    fn new(port: u16) -> Self {
-        Self {
-            address: format!("127.0.0.1:{port}"),
-            command: Vec::new(),
-            log: PathBuf::new(),
-            pid_file: PathBuf::new(),
-            pid: None,
-        }
-    }
-
-    /// Finds its process, if the script has started one and it is not known yet.
-    fn find(&mut self, folder: &Path, name: &str) {
-        self.log = folder.join(name).with_extension("log");
-        self.pid_file = folder.join(name).with_extension("pid");
-        if self.pid.is_some() || !self.command.is_empty() {
-            return;
-        }
-        let Ok(text) = std::fs::read_to_string(&self.pid_file) else { return };
-        self.pid = text.trim().parse().ok().and_then(Pid::from_raw);
-        let line = std::fs::read(format!("/proc/{}/cmdline", text.trim())).unwrap_or_default();
-        let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
-        self.command = words.map(|word| std::ffi::OsString::from_vec(word.to_vec())).collect();
-    }
-
-    fn end(&mut self) {
-        if let Some(pid) = self.pid.take() {
-            // It has nothing to keep; and a broker that stands still takes no other signal.
-            kill_process(pid, Signal::KILL).unwrap_or_default();
-        }
-    }
-
-    /// Its address.
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// Sends it `signal`.
-    ///
-    /// # Panics
-    /// When it does not run.
-    pub fn signal(&self, signal: Signal) {
-        let pid = self.pid.expect("the broker runs");
-        kill_process(pid, signal).unwrap_or_else(|error| panic!("send {signal:?} to a broker: {error}"));
-    }
-
-    /// Stops it: orderly with `TERM`, at once with `KILL`.
-    ///
-    /// # Panics
-    /// When it does not end in time.
-    pub async fn stop(&mut self, signal: Signal) {
-        self.signal(signal);
-        let pid = self.pid.take().expect("it has been sent a signal");
-        let process = format!("/proc/{}/cmdline", pid.as_raw_nonzero());
-        until("a broker has ended", async || {
-            // A process that is gone, or has ended and waits for its parent to notice, has no command line. It may
-            // still listen for a moment.
-            std::fs::read(&process).unwrap_or_default().is_empty()
-                && TcpStream::connect(&self.address).await.is_err()
-        })
-        .await;
-    }
-
-    /// Starts it again, and waits until it listens.
-    ///
-    /// # Panics
-    /// When it does not in time.
-    pub async fn start_again(&mut self) {
-        self.launch().unwrap_or_else(|error| panic!("start a broker again: {error}"));
-        let address = self.address.clone();
-        until("the broker listens again", async || TcpStream::connect(&address).await.is_ok()).await;
-    }
-
-    fn launch(&mut self) -> io::Result<()> {
-        let [program, arguments @ ..] = &self.command[..] else {
-            return Err(io::Error::other("nobody knows how it was started"));
+/// The script starts two brokers: a third one is made from what the second one has.
+async fn join_process(folder: &Path, second: &Process, port: u16) -> Broker {
+    let changed = |path: &Path, changes: &[(&str, String)]| {
+        let text =
+            std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let line = |line: &str| {
+            let change = changes.iter().find(|(name, _)| line.starts_with(&format!("{name}=")));
+            change.map_or_else(|| line.to_owned(), |(name, value)| format!("{name}={value}"))
         };
-        let log = std::fs::OpenOptions::new().append(true).create(true).open(&self.log)?;
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn()?;
-        // Whoever cleans up by the script's files finds it too.
-        std::fs::write(&self.pid_file, child.id().to_string())?;
-        self.pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        Ok(())
-    }
-}
+        text.lines().map(line).collect::<Vec<_>>().join("\n")
+    };
+    let data = folder.join("data3");
+    std::fs::create_dir(&data).expect("a folder for the broker's logs");
+    let listener = format!("PLAINTEXT://127.0.0.1:{port}");
+    let own = [
+        ("node.id", "3".to_owned()),
+        ("log.dirs", data.display().to_string()),
+        ("listeners", listener.clone()),
+        ("advertised.listeners", listener),
+    ];
+    let settings = folder.join("server3.properties");
+    std::fs::write(&settings, changed(&folder.join("server2.properties"), &own)).expect("write its settings");
+    let directory = ("directory.id", cluster_id());
+    let meta = changed(&folder.join("data2/meta.properties"), &[("node.id", "3".to_owned()), directory]);
+    std::fs::write(data.join("meta.properties"), meta).expect("write whose folder it is");
 
-/// The first of a few ports in a row that are free now: the brokers' and the controller's.
-fn free_port() -> u16 {
-    loop {
-        let first = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = first.local_addr().expect("a listener has an address").port();
-        if (1..=3).all(|step| TcpListener::bind(("127.0.0.1", port.saturating_add(step))).is_ok()) {
-            return port;
-        }
-    }
+    let third = second.sibling(folder, "kafka3", settings);
+    let mut broker = Broker::new(port, Launched::Process(third));
+    broker.start_again().await;
+    broker
 }

@@ -2,35 +2,24 @@
 
 use serde_json::Value;
 
-/// The address of a service that the environment names.
-///
-/// # Panics
-/// When it names none; `service` says what is to be started.
-pub async fn address(variable: &str, service: &str) -> String {
-    let url = std::env::var(variable).ok().filter(|url| !url.is_empty());
-    let url = url.unwrap_or_else(|| {
-        panic!("this test needs {service}: start it and set {variable}=http://host:port (.ci/run does)")
-    });
-    url.trim_end_matches('/').to_owned()
-}
+use crate::services::{Address, aws_emulator};
 
-/// The emulator that `AWS_EMULATOR_URL` names.
+/// An emulator: the one that `AWS_EMULATOR_URL` names, or one in a container.
 #[derive(Debug)]
 pub struct Emulator {
     /// Its address.
-    pub url: String,
+    pub url: Address,
     http: reqwest::Client,
 }
 
 impl Emulator {
-    /// The one of the environment.
+    /// Finds it, or starts it.
     ///
     /// # Panics
     /// When there is none.
     pub async fn find() -> Self {
         coinduit_common::crypto::install_ring();
-        let service = "the AWS emulator ministack 1.5.33, with aws-sam-translator";
-        Self { url: address("AWS_EMULATOR_URL", service).await, http: reqwest::Client::new() }
+        Self { url: aws_emulator().await, http: reqwest::Client::new() }
     }
 
     /// What is posted to `service` gets this answer.
@@ -39,7 +28,7 @@ impl Emulator {
         let credential = format!(
             "AWS4-HMAC-SHA256 Credential=test/20261123/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0"
         );
-        let mut request = self.http.post(format!("{}/", self.url)).header("authorization", credential);
+        let mut request = self.http.post(format!("{}/", &*self.url)).header("authorization", credential);
         if let Some(target) = target {
             request = request.header("x-amz-target", target);
         }
@@ -79,7 +68,7 @@ impl Emulator {
     /// # Panics
     /// When it fails.
     pub async fn create_bucket(&self, name: &str) {
-        let answer = self.http.put(format!("{}/{name}", self.url)).send().await.expect("ask S3");
+        let answer = self.http.put(format!("{}/{name}", &*self.url)).send().await.expect("ask S3");
         assert!(answer.status().is_success(), "create bucket {name}: {}", answer.status());
     }
 }

@@ -34,10 +34,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
+use crate::services::{self, Address};
 use crate::wait::until;
 
-/// Where a Kafka is found.
-const VARIABLE: &str = "KAFKA_BOOTSTRAP_SERVERS";
 /// An answer of a broker that may be away is not waited for any longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What the controller may take.
@@ -46,23 +45,17 @@ const CONTROLLER_MS: i32 = 30_000;
 /// A cluster.
 #[derive(Debug)]
 pub struct Kafka {
-    bootstrap: String,
+    bootstrap: Address,
     client: Client,
 }
 
 impl Kafka {
-    /// The cluster that the environment names.
+    /// The cluster that the environment names, or else one that is started for the tests of this process.
     ///
     /// # Panics
-    /// When it names none, or none answers.
+    /// When there is none, or it does not answer.
     pub async fn find() -> Self {
-        let bootstrap = std::env::var(VARIABLE).ok().filter(|value| !value.is_empty()).unwrap_or_else(|| {
-            panic!(
-                "these tests need a real Kafka: set {VARIABLE}=host:port to one where topics named \
-                 coinduit-test-... may be created and deleted (.ci/run starts one and runs them)"
-            )
-        });
-        Self::at(&bootstrap).await
+        Self::of(services::kafka().await).await
     }
 
     /// The cluster at these addresses.
@@ -70,7 +63,11 @@ impl Kafka {
     /// # Panics
     /// When it does not answer.
     pub async fn at(bootstrap: &str) -> Self {
-        Self { bootstrap: bootstrap.to_owned(), client: connect(bootstrap).await }
+        Self::of(Address::given(bootstrap)).await
+    }
+
+    async fn of(bootstrap: Address) -> Self {
+        Self { client: connect(&bootstrap).await, bootstrap }
     }
 
     /// Its addresses.
@@ -338,8 +335,8 @@ async fn connect(bootstrap: &str) -> Client {
     let connect = ClientBuilder::new(addresses).backoff_config(backoff).build();
     match tokio::time::timeout(Duration::from_secs(30), connect).await {
         Ok(Ok(client)) => client,
-        Ok(Err(error)) => panic!("the Kafka at {bootstrap} ({VARIABLE}) can't be used: {error}"),
-        Err(_) => panic!("the Kafka at {bootstrap} ({VARIABLE}) does not answer"),
+        Ok(Err(error)) => panic!("the Kafka at {bootstrap} can't be used: {error}"),
+        Err(_) => panic!("the Kafka at {bootstrap} does not answer"),
     }
 }
 

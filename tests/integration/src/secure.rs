@@ -1,8 +1,6 @@
 //! A broker of a test's own that lets nobody in without more: TLS, certificates, passwords, tokens.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
@@ -12,54 +10,63 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use coinduit_common::clock::Clock;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
 
-/// Where the script that starts brokers is found.
-const VARIABLE: &str = "KAFKA_UP";
+use crate::broker::{self, Launched, OWN, Process, Script, Settings};
+use crate::services::{cluster_id, free_ports};
+
 /// Who is let in, and with what.
 pub const USER: &str = "coinduit";
 /// The password of [`USER`].
 pub const PASSWORD: &str = "geheim, =%\u{e4}";
+/// The listeners: for everybody, the controller's, and those of [`SecureBroker`] in their order.
+type Ports = [u16; 6];
+/// Those of the files that the broker reads.
+const BROKER_FILES: [&str; 3] = ["broker.store", "expired.store", "ca.pem"];
 
-/// One broker with a listener of each kind. It is killed when this is dropped.
+/// One broker with a listener of each kind. It is gone when this is dropped.
 #[derive(Debug)]
 pub struct SecureBroker {
-    ports: [u16; 6],
-    folder: TempDir,
+    ports: Ports,
+    #[expect(dead_code, reason = "it is kept")]
+    launched: Launched,
+    folder: Files,
 }
 
+/// What the broker and its clients read.
+#[derive(Debug)]
+struct Files(TempDir);
+
 impl SecureBroker {
-    /// Starts one.
+    /// Starts one: by the script that the environment names, or else in a container.
     ///
     /// # Panics
-    /// When the environment names no script for that, or it fails.
+    /// When that fails.
     pub async fn start() -> Self {
-        let script = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).unwrap_or_else(|| {
-            panic!(
-                "this test has a broker of its own: set {VARIABLE} to a script that starts one with more \
-                 lines of configuration, `PROPERTIES=FILE $KAFKA_UP start FOLDER PORT` (.ci/run sets it)"
-            )
-        });
+        let first = free_ports(6);
+        let ports: Ports = [0, 1, 2, 3, 4, 5].map(|step| first + step);
+        let [port, controller, ..] = ports;
         let folder =
             tempfile::Builder::new().prefix("coinduit-secure-").tempdir().expect("a temporary folder");
-        let broker = Self { ports: free_ports(), folder };
-        broker.write_certificates();
-        let properties = broker.write("more.properties", &broker.properties());
-        let data = broker.folder.path().join("broker");
-        let started = tokio::process::Command::new(&script)
-            .arg("start")
-            .arg(&data)
-            .arg(broker.ports[0].to_string())
-            .env("PROPERTIES", properties)
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .expect("run the script");
-        let said = String::from_utf8_lossy(&started.stderr).into_owned();
-        assert!(started.status.success(), "{} failed: {said}", script.display());
-        broker
+        let folder = Files(folder);
+        folder.write_certificates();
+        let properties = folder.properties(ports);
+        let launched = if let Some(script) = Script::find() {
+            let properties = folder.write("more.properties", &properties);
+            let data = folder.0.path().join("broker");
+            // It is stopped though the script fails half-way.
+            let process = Process::of_script(&data, "kafka");
+            script.start(&data, port, ("PROPERTIES", properties.as_os_str())).await;
+            Launched::Process(process)
+        } else {
+            let files = BROKER_FILES.map(|name| (folder.path(name), folder.read(name)));
+            let settings = Settings { id: 1, port, controller, copies: 1 };
+            let container =
+                broker::start_container(&OWN, &cluster_id(), &settings, &properties, &files).await;
+            Launched::Container(Box::new(container))
+        };
+        Self { ports, launched, folder }
     }
 
     /// The listener for everybody.
@@ -98,11 +105,21 @@ impl SecureBroker {
 
     /// The path of one of the files: `ca.pem`, `client.pem`, `client.key`, `stranger.pem`, `stranger.key`.
     pub fn file(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().expect("a path of ours is text").to_owned()
+        self.folder.path(name)
+    }
+}
+
+impl Files {
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().expect("a path of ours is text").to_owned()
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).expect("read a file")
     }
 
     fn write(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
+        let path = self.0.path().join(name);
         std::fs::write(&path, content).expect("write a file");
         path
     }
@@ -120,8 +137,8 @@ impl SecureBroker {
         }
     }
 
-    fn properties(&self) -> String {
-        let [plain, controller, login, certificate, open, expired] = self.ports;
+    fn properties(&self, ports: Ports) -> String {
+        let [plain, controller, login, certificate, open, expired] = ports;
         let listeners = format!(
             "PLAINTEXT://127.0.0.1:{plain},LOGIN://localhost:{login},CERT://localhost:{certificate},OPEN://localhost:{open},EXPIRED://localhost:{expired}"
         );
@@ -135,12 +152,12 @@ impl SecureBroker {
             "listener.name.login.scram-sha-512.connections.max.reauth.ms=4000".to_owned(),
             format!("listener.name.login.oauthbearer.sasl.jaas.config={module}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"{USER}\";"),
             "ssl.keystore.type=PEM".to_owned(),
-            format!("ssl.keystore.location={}", self.file("broker.store")),
+            format!("ssl.keystore.location={}", self.path("broker.store")),
             "ssl.truststore.type=PEM".to_owned(),
-            format!("ssl.truststore.location={}", self.file("ca.pem")),
+            format!("ssl.truststore.location={}", self.path("ca.pem")),
             "listener.name.cert.ssl.client.auth=required".to_owned(),
             "listener.name.expired.ssl.keystore.type=PEM".to_owned(),
-            format!("listener.name.expired.ssl.keystore.location={}", self.file("expired.store")),
+            format!("listener.name.expired.ssl.keystore.location={}", self.path("expired.store")),
         ];
         // A file of properties is Latin-1.
         let password: String = PASSWORD
@@ -162,17 +179,6 @@ impl SecureBroker {
     }
 }
 
-impl Drop for SecureBroker {
-    fn drop(&mut self) {
-        let file = self.folder.path().join("broker/kafka.pid");
-        let pid = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
-        if let Some(pid) = pid.and_then(Pid::from_raw) {
-            // It has nothing to keep.
-            kill_process(pid, Signal::KILL).unwrap_or_default();
-        }
-    }
-}
-
 fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).expect("no names are legal names");
     params.distinguished_name.push(DnType::CommonName, name);
@@ -190,20 +196,6 @@ fn certificate(name: &str, until: i32, issuer: &CertifiedIssuer<'static, KeyPair
     let key = KeyPair::generate().expect("a key");
     let certificate = params.signed_by(&key, issuer).expect("an authority signs");
     [key.serialize_pem(), certificate.pem()]
-}
-
-/// Ports that are free now; the second is the one behind the first, for the controller.
-fn free_ports() -> [u16; 6] {
-    let free = |port| TcpListener::bind(("127.0.0.1", port)).ok();
-    let port_of = |listener: &TcpListener| listener.local_addr().expect("a listener has an address").port();
-    loop {
-        let held: Vec<TcpListener> = (0..5).filter_map(|_| free(0)).collect();
-        let ports: Vec<u16> = held.iter().map(port_of).collect();
-        let [first, rest @ ..] = &ports[..] else { continue };
-        let [second, third, fourth, fifth] = rest else { continue };
-        let Some(behind) = first.checked_add(1).filter(|port| free(*port).is_some()) else { continue };
-        return [*first, behind, *second, *third, *fourth, *fifth];
-    }
 }
 
 /// A token endpoint on loopback, and what it does.

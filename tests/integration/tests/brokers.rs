@@ -48,9 +48,9 @@ async fn a_group_outlives_brokers_that_stop_crash_or_stand_still() {
     futures::join!(first.start_again(), second.start_again());
     goes_on(&rig, "after both brokers crashed").await;
 
-    cluster.brokers()[OTHER].signal(Signal::STOP);
+    cluster.brokers()[OTHER].signal(Signal::STOP).await;
     tokio::time::sleep(STANDSTILL).await;
-    cluster.brokers()[OTHER].signal(Signal::CONT);
+    cluster.brokers()[OTHER].signal(Signal::CONT).await;
     goes_on(&rig, "after a broker stood still").await;
 
     assert!(members.iter_mut().all(|member| !member.has_ended()), "a consumer has ended by itself");

@@ -71,7 +71,7 @@ async fn a_hundred_partitions_are_read_on_while_their_leaders_move() {
 async fn after_an_unclean_election_nothing_is_stored_behind_what_was_lost() {
     let mut cluster = Cluster::start().await;
     let mut third = cluster.join().await;
-    let bootstrap = format!("{},{}", cluster.bootstrap(), third.broker().address());
+    let bootstrap = format!("{},{}", cluster.bootstrap(), third.address());
     let kafka = Kafka::at(&bootstrap).await;
     until("the third broker is one of the cluster", async || {
         let topic = Kafka::unused_name("on-three");
@@ -101,7 +101,7 @@ async fn after_an_unclean_election_nothing_is_stored_behind_what_was_lost() {
     let stopped = rig.consumer(&other);
     until("both have stored ten", async || tail("").await == 10 && tail("other/").await == 10).await;
 
-    third.broker().stop(Signal::TERM).await;
+    third.stop(Signal::TERM).await;
     publish(10..20).await;
     until("both have stored what only one broker has", async || {
         tail("").await == 20 && tail("other/").await == 20
@@ -110,7 +110,7 @@ async fn after_an_unclean_election_nothing_is_stored_behind_what_was_lost() {
     stop(stopped).await;
 
     cluster.brokers()[1].stop(Signal::TERM).await;
-    third.broker().start_again().await;
+    third.start_again().await;
     // What comes now has offsets that were others' before, and goes beyond them.
     publish(100..140).await;
     assert_eq!(rig.kafka.end(&rig.topic, 0).await, 50, "the new leader's log");

@@ -12,6 +12,7 @@ use coinduit_common::kafka::record_batch::{NewRecord, Packing, Sequence, write};
 use coinduit_common::kafka::security::Security;
 use coinduit_integration::kafka::Kafka;
 use coinduit_integration::program::{Ended, Program};
+use coinduit_integration::wait::until;
 use coinduit_local::price_api::{PriceApi, Prices};
 use rand::Rng;
 use serde_json::Value;
@@ -150,7 +151,14 @@ async fn a_batch_that_comes_again_is_appended_once_and_acknowledged_every_time()
     let mut connection = dialer.to_any(&bootstrap).await.expect("a broker");
     let leaders = metadata::leaders(&mut connection, &topic).await.expect("an answer").expect("the topic");
     let leader = leaders[&0].clone().expect("a leader");
-    let id = produce::producer_id(&mut connection).await.expect("a producer's id");
+    let mut id = None;
+    // A new cluster has none to give for a while.
+    until("the cluster gives a producer's id", async || {
+        id = produce::producer_id(&mut connection).await.ok();
+        id.is_some()
+    })
+    .await;
+    let id = id.expect("it has been given");
     let record = NewRecord { timestamp_ms: 1_795_428_300_000, key: b"BTC", value: b"{}", headers: &[] };
     let numbered = |first| {
         write(&[record; 3], Packing::Gzip, Some(Sequence { producer_id: id.id, epoch: id.epoch, first }))

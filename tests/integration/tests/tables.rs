@@ -6,19 +6,9 @@
 mod suite;
 
 mod dynamodb_local {
-    use coinduit_integration::emulator::address;
-
-    crate::table_tests!(address(
-        "DYNAMODB_LOCAL_URL",
-        "Amazon's DynamoDB Local (java ... ServerRunner -inMemory -disableTelemetry -port 8000)"
-    ));
+    crate::table_tests!(coinduit_integration::services::dynamodb_local());
 }
 
 mod aws_emulator {
-    use coinduit_integration::emulator::address;
-
-    crate::table_tests!(address(
-        "AWS_EMULATOR_URL",
-        "ministack 1.5.33 (BIND_HOST=127.0.0.1 GATEWAY_PORT=4566 ministack)"
-    ));
+    crate::table_tests!(coinduit_integration::services::aws_emulator());
 }

@@ -7,7 +7,8 @@
 #![expect(clippy::unwrap_used, reason = "these are tests, helpers included")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -20,14 +21,19 @@ use coinduit_common::{
 };
 use coinduit_integration::{
     emulator::{Emulator, elements},
-    program::binary,
+    json::{decimal, literal},
+    kafka::Kafka,
+    program::{Program, binary},
     table::{number, rows, text},
     wait::until,
 };
+use coinduit_local::price_api::{PriceApi, Prices};
 use object_store::{ObjectStore, ObjectStoreExt, aws::AmazonS3Builder};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+/// Of the topic that goes the whole way.
+const PARTITIONS: i32 = 3;
 const TEMPLATE: &str = include_str!("../../../deploy/template.yaml");
 
 /// The block of the resource, parameter or output `name`.
@@ -229,12 +235,15 @@ fn every_parameter_is_described() {
 
 #[tokio::test]
 async fn cfn_lint_finds_nothing() {
-    let cfn_lint = std::env::var("CFN_LINT").ok().filter(|path| !path.is_empty());
-    let cfn_lint = cfn_lint.expect(
-        "this test needs cfn-lint: pip install cfn-lint, and set CFN_LINT to its path (.ci/run does)",
-    );
-    let output =
-        Command::new(cfn_lint).arg(repository().join("deploy/template.yaml")).output().await.unwrap();
+    let cfn_lint = std::env::var_os("CFN_LINT").filter(|path| !path.is_empty());
+    let cfn_lint = cfn_lint.unwrap_or_else(|| "cfn-lint".into());
+    let output = Command::new(&cfn_lint).arg(repository().join("deploy/template.yaml")).output().await;
+    let output = output.unwrap_or_else(|error| {
+        panic!(
+            "this test needs cfn-lint (pip install cfn-lint), in the PATH or named by CFN_LINT: {}: {error}",
+            cfn_lint.display()
+        )
+    });
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -301,13 +310,13 @@ impl Stack {
             &mut Faults::default(),
         ))
         .await;
-        let config = Builder::from(aws.sdk()).endpoint_url(&self.emulator.url);
+        let config = Builder::from(aws.sdk()).endpoint_url(&*self.emulator.url);
         aws_sdk_dynamodb::Client::from_conf(config.build())
     }
 
     /// Where a queue is, as the emulator can be reached from here.
     fn reachable(&self, queue: &str) -> String {
-        format!("{}/{}", self.emulator.url, queue.splitn(4, '/').nth(3).unwrap())
+        format!("{}/{}", &*self.emulator.url, queue.splitn(4, '/').nth(3).unwrap())
     }
 
     async fn remove(self) {
@@ -319,7 +328,7 @@ impl Stack {
 fn bucket(emulator: &Emulator, name: &str) -> Arc<dyn ObjectStore> {
     let s3 = AmazonS3Builder::new()
         .with_bucket_name(name)
-        .with_endpoint(&emulator.url)
+        .with_endpoint(&*emulator.url)
         .with_region("us-east-1")
         .with_access_key_id("test")
         .with_secret_access_key("test")
@@ -424,5 +433,57 @@ async fn an_object_becomes_rows_and_a_broken_one_an_alert_and_a_dead_letter() {
         said.contains("line-quarantined") && said.contains("store-failed")
     })
     .await;
+    stack.remove().await;
+}
+
+/// As people use a stack: with the variables that it puts out, and their own for the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_producer_publishes_becomes_rows_of_the_stack() {
+    let kafka = Kafka::find().await;
+    let topic = Kafka::unused_name("stack");
+    kafka.create(&topic, PARTITIONS).await;
+    let stack = Stack::deploy("coinduit-test-way", &[("TopicName", &topic)]).await;
+    let api = PriceApi::start(SocketAddr::from(([127, 0, 0, 1], 0)), Prices::Fixed).unwrap();
+    let own = [
+        ("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap()),
+        ("KAFKA_GROUP_ID", &topic),
+        ("API_URL", &api.url()),
+        ("API_KEY", "a-key"),
+        ("HTTP_ADDR", "off"),
+        ("AWS_ENDPOINT_URL", &stack.emulator.url),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+    ];
+    let env = |output: &str| {
+        let lines = stack.output(output).lines().filter_map(|line| line.split_once('='));
+        lines.chain(own).map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<Vec<_>>()
+    };
+    let published = Program::start("producer", &[], &env("ProducerEnvironment")).ended().await;
+    assert_eq!(published.expect_code(0).summary()["records"], 50);
+    Program::start("consumer", &["--exit-at-end"], &env("ConsumerEnvironment")).ended().await.expect_code(0);
+
+    let mut expected = BTreeMap::new();
+    for partition in 0..PARTITIONS {
+        for found in kafka.read(&topic, partition).await {
+            let record = String::from_utf8(found.record.value.unwrap()).unwrap();
+            let price: Value = serde_json::from_str(&record).unwrap();
+            expected.insert(price["code"].as_str().unwrap().to_owned(), decimal(literal(&record, "rate")));
+        }
+    }
+    assert_eq!(expected.len(), 50);
+    let dynamodb = stack.dynamodb().await;
+    for table in ["PricesTableName", "CoinsTableName"] {
+        let mut found = BTreeMap::new();
+        until(&format!("all prices are rows of {table}"), async || {
+            let rows = rows(&dynamodb, stack.output(table)).await;
+            found =
+                rows.iter().map(|row| (text(row, "code").to_owned(), decimal(number(row, "rate")))).collect();
+            found.len() == expected.len()
+        })
+        .await;
+        assert_eq!(found, expected, "{table}");
+    }
+    api.stop().await;
+    kafka.delete(&topic).await;
     stack.remove().await;
 }

@@ -1,0 +1,114 @@
+//! Brokers as processes: a script starts them, and what it leaves in its folder says which they are.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait::until;
+
+/// Where the script is found.
+const VARIABLE: &str = "KAFKA_UP";
+
+/// The script that starts brokers: `$KAFKA_UP start FOLDER PORT`.
+#[derive(Debug)]
+pub(crate) struct Script(OsString);
+
+impl Script {
+    /// The one that the environment names.
+    pub(crate) fn find() -> Option<Self> {
+        std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(Self)
+    }
+
+    /// Lets it start what `setting` says.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub(crate) async fn start(&self, folder: &Path, port: u16, setting: (&str, &OsStr)) {
+        let mut start = tokio::process::Command::new(&self.0);
+        start.arg("start").arg(folder).arg(port.to_string()).env(setting.0, setting.1).stdin(Stdio::null());
+        let script = Path::new(&self.0).display();
+        let started = start.output().await;
+        let started = started.unwrap_or_else(|error| panic!("run {script} ({VARIABLE}): {error}"));
+        let said = String::from_utf8_lossy(&started.stderr);
+        assert!(started.status.success(), "{script} ({VARIABLE}) failed: {said}");
+    }
+}
+
+/// A broker's process. It is killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    /// How it was started.
+    command: Vec<OsString>,
+    log: PathBuf,
+    pid_file: PathBuf,
+    pid: Option<Pid>,
+}
+
+impl Process {
+    /// The one that the script calls `name`, once it has started it in `folder`.
+    pub(crate) fn of_script(folder: &Path, name: &str) -> Self {
+        let file = |kind| folder.join(name).with_extension(kind);
+        Self { command: Vec::new(), log: file("log"), pid_file: file("pid"), pid: None }
+    }
+
+    /// One like this that has not been started: it is called `name`, and told `settings`.
+    pub(crate) fn sibling(&self, folder: &Path, name: &str, settings: PathBuf) -> Self {
+        let mut sibling = Self::of_script(folder, name);
+        sibling.command.clone_from(&self.command);
+        *sibling.command.last_mut().expect("a broker is told its settings") = settings.into_os_string();
+        sibling
+    }
+
+    /// Finds the process, if the script has started one and it is not known yet.
+    pub(crate) fn find(&mut self) {
+        if self.pid.is_some() || !self.command.is_empty() {
+            return;
+        }
+        let Ok(text) = std::fs::read_to_string(&self.pid_file) else { return };
+        self.pid = text.trim().parse().ok().and_then(Pid::from_raw);
+        let line = std::fs::read(format!("/proc/{}/cmdline", text.trim())).unwrap_or_default();
+        let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+        self.command = words.map(|word| OsString::from_vec(word.to_vec())).collect();
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        let pid = self.pid.expect("the broker runs");
+        kill_process(pid, signal).unwrap_or_else(|error| panic!("send {signal:?} to a broker: {error}"));
+    }
+
+    pub(super) async fn ended(&mut self) {
+        let pid = self.pid.take().expect("it has been sent a signal");
+        let process = format!("/proc/{}/cmdline", pid.as_raw_nonzero());
+        // A process that is gone, or has ended and waits for its parent to notice, has no command line.
+        until("a broker has ended", async || std::fs::read(&process).unwrap_or_default().is_empty()).await;
+    }
+
+    pub(super) fn launch(&mut self) -> io::Result<()> {
+        let [program, arguments @ ..] = &self.command[..] else {
+            return Err(io::Error::other("nobody knows how it was started"));
+        };
+        let log = std::fs::OpenOptions::new().append(true).create(true).open(&self.log)?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn()?;
+        // Whoever cleans up by the script's files finds it too.
+        std::fs::write(&self.pid_file, child.id().to_string())?;
+        self.pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // The script may have failed half-way.
+        self.find();
+        if let Some(pid) = self.pid.take() {
+            // It has nothing to keep; and a broker that stands still takes no other signal.
+            kill_process(pid, Signal::KILL).unwrap_or_default();
+        }
+    }
+}
