@@ -29,6 +29,7 @@ pub mod cluster;
 mod containers;
 pub mod emulator;
 pub mod group;
+pub mod image;
 pub mod json;
 pub mod kafka;
 pub mod membership;
