@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
+use testcontainers::bollard::models::HostConfig;
 use testcontainers::bollard::query_parameters::{KillContainerOptionsBuilder, RemoveContainerOptionsBuilder};
 use testcontainers::core::client::docker_client_instance;
 use testcontainers::runners::AsyncRunner;
@@ -24,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LINES: usize = 30;
 /// This machine's own network.
 const HOST: &str = "host";
+/// Docker's own.
+const BRIDGE: &str = "bridge";
 
 /// A service that can be started here.
 #[derive(Debug)]
@@ -44,7 +47,8 @@ impl Service {
 
     /// What its container is made from, with an address of its own that only this machine reaches.
     pub(crate) fn on_bridge(&self) -> ContainerRequest<GenericImage> {
-        self.request().with_host_config_modifier(|config| config.publish_all_ports = Some(false))
+        let closed = |config: &mut HostConfig| config.publish_all_ports = Some(false);
+        self.request().with_network(BRIDGE).with_host_config_modifier(closed)
     }
 
     fn request(&self) -> ContainerRequest<GenericImage> {
@@ -56,7 +60,8 @@ impl Service {
 /// A container. It is removed when this is dropped, whatever runs in it.
 #[derive(Debug)]
 pub(crate) struct Container {
-    inner: ContainerAsync<GenericImage>,
+    /// It is there until this is dropped.
+    inner: Option<ContainerAsync<GenericImage>>,
     what: &'static str,
 }
 
@@ -67,8 +72,10 @@ impl Container {
     /// When that fails; the message says how to name a service that runs already.
     pub(crate) async fn start(service: &Service, request: ContainerRequest<GenericImage>) -> Self {
         let name = format!("coinduit-test-{}", Uuid::new_v4().simple());
-        match request.with_container_name(&name).start().await {
-            Ok(inner) => Self { inner, what: service.what },
+        // A task of its own: what is dropped half-way can't block every kind of test.
+        let starting = tokio::spawn(request.with_container_name(&name).start());
+        match starting.await.expect("starting a container does not panic") {
+            Ok(inner) => Self { inner: Some(inner), what: service.what },
             Err(error) => {
                 remove(&name).await;
                 let (Service { what, instead, .. }, (image, tag)) = (service, service.image);
@@ -85,7 +92,7 @@ impl Container {
     /// # Panics
     /// When it has none.
     pub(crate) async fn bridge_address(&self, port: u16) -> String {
-        let address = self.inner.get_bridge_ip_address().await;
+        let address = self.inner().get_bridge_ip_address().await;
         let address = address.unwrap_or_else(|error| panic!("the address of {}: {error}", self.what));
         format!("{address}:{port}")
     }
@@ -114,7 +121,7 @@ impl Container {
     pub(crate) async fn signal(&self, signal: Signal) {
         let docker = docker_client_instance().await.expect("the engine that has started it");
         let options = KillContainerOptionsBuilder::new().signal(&signal.as_raw().to_string()).build();
-        let sent = docker.kill_container(self.inner.id(), Some(options)).await;
+        let sent = docker.kill_container(self.inner().id(), Some(options)).await;
         sent.unwrap_or_else(|error| panic!("send {signal:?} to {}: {error}", self.what));
     }
 
@@ -131,23 +138,46 @@ impl Container {
     /// # Panics
     /// When that fails.
     pub(crate) async fn start_again(&self) {
-        self.inner.start().await.unwrap_or_else(|error| panic!("start {} again: {error}", self.what));
+        self.inner().start().await.unwrap_or_else(|error| panic!("start {} again: {error}", self.what));
+    }
+
+    fn inner(&self) -> &ContainerAsync<GenericImage> {
+        self.inner.as_ref().expect("it is taken away when this is dropped")
     }
 
     async fn runs(&self) -> bool {
-        self.inner.is_running().await.unwrap_or_else(|error| panic!("look at {}: {error}", self.what))
+        self.inner().is_running().await.unwrap_or_else(|error| panic!("look at {}: {error}", self.what))
     }
 
     /// The end of what it has said.
     async fn log(&self) -> String {
         let mut said = Vec::new();
-        for stream in [self.inner.stdout_to_vec().await, self.inner.stderr_to_vec().await] {
+        for stream in [self.inner().stdout_to_vec().await, self.inner().stderr_to_vec().await] {
             let text =
                 stream.map_or_else(|error| error.to_string(), |text| String::from_utf8_lossy(&text).into());
             let lines: Vec<_> = text.lines().map(str::to_owned).collect();
             said.extend(lines.into_iter().rev().take(LINES).rev());
         }
         said.join("\n")
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let Some(inner) = self.inner.take() else { return };
+        let id = inner.id().to_owned();
+        // A thread of its own: a test may be one that can't be blocked, or be about to end.
+        let removing = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime
+                .map_err(|error| error.to_string())
+                .and_then(|runtime| runtime.block_on(inner.rm()).map_err(|error| error.to_string()))
+        });
+        match removing.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => eprintln!("the container {id} is not removed: {error}"),
+            Err(_) => eprintln!("the container {id} is not removed"),
+        }
     }
 }
 
