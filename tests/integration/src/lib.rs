@@ -19,6 +19,7 @@ pub mod emulator;
 pub mod group;
 pub mod json;
 pub mod kafka;
+pub mod logs;
 pub mod membership;
 pub mod outside;
 pub mod program;
