@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use rand::Rng;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -240,12 +241,12 @@ impl Broker {
     }
 }
 
-/// The first of a few ports in a row that are free now: the brokers' and the controller's.
+/// The first of a few ports in a row that are free now: the brokers' and the controller's. None that systems hand out by
+/// themselves (32768 and up on Linux): while a broker starts, or is away, somebody's connection would have its port.
 fn free_port() -> u16 {
     loop {
-        let first = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = first.local_addr().expect("a listener has an address").port();
-        if (1..=3).all(|step| TcpListener::bind(("127.0.0.1", port.saturating_add(step))).is_ok()) {
+        let port = rand::rng().random_range(10_000..32_000);
+        if (0..=3).all(|step| TcpListener::bind(("127.0.0.1", port + step)).is_ok()) {
             return port;
         }
     }

@@ -175,8 +175,17 @@ impl Rig {
     /// # Panics
     /// When they do not in time.
     pub async fn stored_to_the_end(&self, partition: i32) {
-        let end = self.kafka.end(&self.topic, partition).await;
-        self.stored_up_to(partition, end).await;
+        let mut end = self.kafka.end(&self.topic, partition).await;
+        let what = format!("{}/{partition} is stored up to {end} or a later end", self.topic);
+        until(&what, async || {
+            let tail = self.bucket.tail(&self.topic, partition).await;
+            if tail > end {
+                // A busy broker may append what its publisher has given up and published again.
+                end = self.kafka.end(&self.topic, partition).await;
+            }
+            tail == end
+        })
+        .await;
     }
 
     /// Waits until a partition's objects end at `end`.

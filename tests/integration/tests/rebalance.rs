@@ -127,7 +127,10 @@ async fn a_static_member_that_is_killed_finds_its_partitions_again() {
     let long = [("MAX_OBJECT_AGE", "100ms"), ("KAFKA_SESSION_TIMEOUT", "10m"), ("ENRICH", "off")];
     let rig = Rig::start("static", 4).await;
     let traffic = Traffic::start(&rig.kafka, &rig.topic, 4, 1).await;
-    let (one, other) = (member(&rig, &long, "one"), member(&rig, &long, "other"));
+    // Who comes first leads: another leader that came back would let the group meet once, half a minute later.
+    let other = member(&rig, &long, "other");
+    shared(&[&other], 4).await;
+    let one = member(&rig, &long, "one");
     shared(&[&one, &other], 4).await;
     let (share, before) = (owned(&one.log()), changes(&other.log()));
     let round = generation(&one.log()).max(generation(&other.log()));
@@ -301,6 +304,8 @@ async fn of_two_members_at_one_name_the_later_goes_on_at_the_end_of_the_earlier(
     sleeper.signal(Signal::CONT);
     // It holds thirty records, and stores them when it is told to stop.
     stop(successor).await;
+    // Who learns of it only when it is told to stop has not stored what it held.
+    until("it notices", async || sleeper.log().contains(LOST)).await;
     stop(sleeper).await;
     rig.consume_all(&QUICK).await;
     rig.holds_everything_once(1, is_line).await;
