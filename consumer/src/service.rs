@@ -55,7 +55,7 @@ use crate::{
 
 /// What a partition costs by itself, beside its records; measured with a thousand of them.
 const PARTITION: usize = 32 << 10;
-/// How often the topic is looked at for added partitions.
+/// How often the topic is looked at for partitions that are nobody's: added ones, and those that a round left over.
 const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(30);
 /// The coordinator waits for members in a rebalance for at least so long, and longer where draining may take longer.
 const LEAST_REBALANCE: Duration = Duration::from_secs(60);

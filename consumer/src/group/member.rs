@@ -11,7 +11,8 @@
 //! gives everything up before it joins again. With `cooperative-sticky` it joins with what it owns, is told what
 //! to give up, gives it up, and joins once more, so that a partition moves only between two rounds
 //! (KIP-429). Either way a partition counts as owned until whoever works on it has stored or dropped what it
-//! holds ([`Event::Released`]); heartbeats go on meanwhile.
+//! holds ([`Event::Released`]); heartbeats go on meanwhile. That second round is up to whoever gave something up; should
+//! it never come, the leader begins it ([`Member::has_to_share_again`]).
 //!
 //! The member's identity (member id and generation) outlives the coordinator: when that moves to another
 //! broker, it is looked up again and everything goes on without a rebalance. An answer counts only if it is
@@ -106,9 +107,9 @@ pub struct Member {
     leaving: BTreeSet<i32>,
     /// No partition is taken any more.
     stopping: bool,
-    /// How many partitions the topic had when this member, as leader, assigned them; -1 where an earlier leader
-    /// did, and nobody here knows.
-    assigned_of: Option<i32>,
+    /// How many partitions of the topic this member, as leader, has given to members; -1 where its place was another
+    /// process's that did, and nobody here knows.
+    given_out: Option<i32>,
     coordinator_known: bool,
     /// A request is under way.
     asking: bool,
@@ -139,7 +140,7 @@ impl Member {
             owned: BTreeSet::new(),
             leaving: BTreeSet::new(),
             stopping: false,
-            assigned_of: None,
+            given_out: None,
             coordinator_known: false,
             asking: false,
             retry_at: Duration::ZERO,
@@ -328,12 +329,23 @@ impl Member {
 
     fn go_on_to_sync(&mut self, joined: Joined, now: Duration) {
         let leads = joined.leader == joined.member_id;
-        self.assigned_of = leads.then_some(-1);
+        self.given_out = (leads || self.led_before(&joined)).then_some(-1);
         if leads && !joined.skip_assignment {
             self.phase = Phase::Describing(joined);
         } else {
             self.phase = Phase::Syncing { sync: self.sync(Vec::new()), sent_at: now };
         }
+    }
+
+    /// Whether an earlier process of this static member leads: an answer before version 9, which can't say that the
+    /// assignment stands, names that process and not this one, so that nobody assigns (KAFKA-7728).
+    ///
+    /// Source: `GroupMetadata.generateMemberId` of Kafka: a static member's id is its name, `-`, and a UUID.
+    fn led_before(&self, joined: &Joined) -> bool {
+        const UUID_CHARS: usize = 36;
+        let name = self.setting.instance_id.as_deref();
+        let rest = name.and_then(|name| joined.leader.strip_prefix(name)?.strip_prefix('-'));
+        rest.is_some_and(|rest| rest.len() == UUID_CHARS)
     }
 
     fn sync(&self, assignments: Vec<(String, Bytes)>) -> Sync {
@@ -355,7 +367,9 @@ impl Member {
             .iter()
             .map(|(member, assignment)| (member.clone(), encode_assignment(assignment)))
             .collect();
-        self.assigned_of = Some(partitions.get(&self.setting.topic).copied().unwrap_or(0));
+        let of_the_topic = assigned.values().filter_map(|assignment| assignment.get(&self.setting.topic));
+        let given_out = of_the_topic.map(Vec::len).sum::<usize>();
+        self.given_out = Some(i32::try_from(given_out).unwrap_or(i32::MAX));
         self.phase = Phase::Syncing { sync: self.sync(assignments), sent_at: now };
         Vec::new()
     }
@@ -565,8 +579,16 @@ impl Member {
     }
 
     fn partitions(&mut self, count: i32) -> Vec<Action> {
-        let changed = self.assigned_of.is_some_and(|assigned| assigned != count);
-        if changed && matches!(self.phase, Phase::Stable) { self.rejoin() } else { Vec::new() }
+        if self.has_to_share_again(count) { self.rejoin() } else { Vec::new() }
+    }
+
+    /// Whether this member has to let the group share the topic's `count` partitions again, because not just so many were
+    /// given out. Some may have been added. Or one had to be given up first, and whoever had it never joined again for
+    /// that: a static member that dies then and is back before its session ends is given its old place without a
+    /// round, minus what it was to give up, and a partition stays with nobody while all hearts beat.
+    #[must_use]
+    pub fn has_to_share_again(&self, count: i32) -> bool {
+        self.given_out.is_some_and(|given_out| given_out != count) && matches!(self.phase, Phase::Stable)
     }
 
     fn stopping(&mut self) -> Vec<Action> {

@@ -216,6 +216,13 @@ impl Session {
     /// # Errors
     /// [`Fatal`].
     pub fn partitions(&mut self, count: i32) -> Result<(), Fatal> {
+        if self.member.has_to_share_again(count) {
+            info!(
+                group = self.setting.group,
+                partitions = count,
+                "not all partitions are somebody's: the group shares them again"
+            );
+        }
         self.feed(Event::Partitions(count))
     }
 
@@ -272,8 +279,15 @@ impl Session {
 
     /// Tells people when the coordinator is away for long.
     fn watch(&mut self, event: &Event) {
-        if let Event::Joined(Ok(JoinAnswer::Joined(_))) = event {
+        if let Event::Joined(Ok(JoinAnswer::Joined(joined))) = event {
             self.parts.vitals.metrics().rebalanced();
+            debug!(
+                group = self.setting.group,
+                generation = joined.generation,
+                member = joined.member_id,
+                leader = joined.leader,
+                "joined"
+            );
         }
         let error = match event {
             Event::Found(Err(error))
@@ -319,6 +333,12 @@ impl Session {
                 self.request = Some(Box::pin(async move { Event::Found(coordinator.find().await) }))
             }
             Action::Join(join) => {
+                debug!(
+                    group = self.setting.group,
+                    generation = join.identity.generation,
+                    reason = join.reason,
+                    "joining"
+                );
                 self.request = Some(Box::pin(async move { Event::Joined(coordinator.join(&join).await) }));
             }
             Action::Describe(topics) => {

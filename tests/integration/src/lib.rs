@@ -32,6 +32,7 @@ pub mod group;
 pub mod image;
 pub mod json;
 pub mod kafka;
+pub mod logs;
 pub mod membership;
 pub mod outside;
 pub mod program;

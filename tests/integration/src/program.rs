@@ -1,8 +1,12 @@
 //! The binaries that ship, as processes: started, watched, signalled, waited for.
 
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -11,6 +15,13 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
 use crate::wait::{LIMIT, until};
+
+/// A consumer's word for where it answers.
+const SERVING: &str = "serving /metrics, /livez and /readyz";
+/// Lines of a log that are written down and not shown to tests.
+const DEBUG: &str = "\"level\":\"DEBUG\"";
+/// A process that stands still is not waited for any longer when a test has failed.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The path of the binary `name`, next to the tests' own folder in the target directory.
 ///
@@ -24,7 +35,8 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// A process. It is killed when this is dropped; when that happens because a test fails, its log is shown.
+/// A process. It is killed when this is dropped; when that happens because a test fails, its log is shown, and how it
+/// says that it stands.
 #[derive(Debug)]
 pub struct Program {
     name: String,
@@ -69,7 +81,15 @@ impl Program {
     /// # Panics
     /// When it can't be started.
     pub fn start(name: &str, arguments: &[&str], env: &[(String, String)]) -> Self {
-        Self::spawn(name, Command::new(binary(name)).args(arguments), env)
+        Self::spawn(name, Command::new(binary(name)).args(arguments), env, None)
+    }
+
+    /// The same, and writes all that it logs into `file`. Only there are the lines of level debug.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub fn start_logged(name: &str, arguments: &[&str], env: &[(String, String)], file: File) -> Self {
+        Self::spawn(name, Command::new(binary(name)).args(arguments), env, Some(file))
     }
 
     /// Starts the program `name` of this machine with these arguments. `package` is where people find it.
@@ -83,10 +103,10 @@ impl Program {
         let path = path.unwrap_or_else(|| {
             panic!("this test needs {name}: install the package {package} (.ci/run does)")
         });
-        Self::spawn(name, Command::new(path).args(arguments), &[])
+        Self::spawn(name, Command::new(path).args(arguments), &[], None)
     }
 
-    fn spawn(name: &str, command: &mut Command, env: &[(String, String)]) -> Self {
+    fn spawn(name: &str, command: &mut Command, env: &[(String, String)], file: Option<File>) -> Self {
         let mut child = command
             .env_clear()
             .envs(env.iter().map(|(name, value)| (name, value)))
@@ -98,8 +118,8 @@ impl Program {
             .unwrap_or_else(|error| panic!("start {name}: {error}"));
         let (out, log) = (Text::default(), Text::default());
         let readers = [
-            tokio::spawn(collect(child.stdout.take().expect("it is piped"), out.clone())),
-            tokio::spawn(collect(child.stderr.take().expect("it is piped"), log.clone())),
+            tokio::spawn(collect(child.stdout.take().expect("it is piped"), out.clone(), None)),
+            tokio::spawn(collect(child.stderr.take().expect("it is piped"), log.clone(), file)),
         ];
         Self { name: name.to_owned(), child, out, log, readers }
     }
@@ -189,9 +209,31 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- log of {}:\n{}---", self.name, self.log.get());
+            let log = self.log.get();
+            let ready = serving(&log).map(|address| match readiness(address) {
+                Ok(answer) => format!("/readyz: {answer}\n"),
+                Err(error) => format!("/readyz: {error}\n"),
+            });
+            eprintln!("--- log of {}:\n{log}{}---", self.name, ready.unwrap_or_default());
         }
     }
+}
+
+/// Where a consumer with this log answers, if it does.
+fn serving(log: &str) -> Option<SocketAddr> {
+    let line = log.lines().find(|line| line.contains(SERVING))?;
+    let event: Value = serde_json::from_str(line).ok()?;
+    event["address"].as_str()?.strip_prefix("Some(")?.strip_suffix(')')?.parse().ok()
+}
+
+/// What it says of itself there.
+fn readiness(address: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("GET /readyz HTTP/1.1\r\nhost: {address}\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.rsplit("\r\n").next().unwrap_or_default().to_owned())
 }
 
 /// The lines of a log whose message is `message`.
@@ -217,9 +259,15 @@ impl Text {
     }
 }
 
-async fn collect(pipe: impl AsyncRead + Unpin, text: Text) {
+async fn collect(pipe: impl AsyncRead + Unpin, text: Text, mut file: Option<File>) {
     let mut lines = BufReader::new(pipe).lines();
     while let Ok(Some(line)) = lines.next_line().await {
+        if let Some(file) = &mut file {
+            writeln!(file, "{line}").expect("write down what a process has logged");
+            if line.contains(DEBUG) {
+                continue;
+            }
+        }
         let mut text = text.0.lock().unwrap_or_else(PoisonError::into_inner);
         text.push_str(&line);
         text.push('\n');

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::bucket::{Bucket, Object};
 use crate::chain::holds_exactly_once;
 use crate::kafka::Kafka;
+use crate::logs::{self, Logs};
 use crate::program::{Ended, Program, binary};
 use crate::table::{self, Row};
 use crate::wait::until;
@@ -31,6 +32,7 @@ pub struct Rig {
     pub topic: String,
     dynamodb: aws_sdk_dynamodb::Client,
     env: Vec<(String, String)>,
+    logs: Logs,
 }
 
 impl Rig {
@@ -110,6 +112,7 @@ impl Rig {
             topic,
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
             env,
+            logs: Logs::new(what),
         }
     }
 
@@ -131,9 +134,11 @@ impl Rig {
         self.env.push(("KAFKA_GROUP_ID".to_owned(), name.to_owned()));
     }
 
-    /// Starts a consumer that runs until it is told to stop.
+    /// Starts a consumer that runs until it is told to stop. When the test fails it can be asked how it stands, and all
+    /// that it has logged is kept.
     pub fn consumer(&self, changes: &[(&str, &str)]) -> Program {
-        Program::start("consumer", &[], &self.env(changes))
+        let changes = [&[("RUST_LOG", logs::LEVEL), ("HTTP_ADDR", "127.0.0.1:0")], changes].concat();
+        Program::start_logged("consumer", &[], &self.env(&changes), self.logs.file("consumer"))
     }
 
     /// Lets a consumer store everything up to the log's end.
@@ -170,8 +175,17 @@ impl Rig {
     /// # Panics
     /// When they do not in time.
     pub async fn stored_to_the_end(&self, partition: i32) {
-        let end = self.kafka.end(&self.topic, partition).await;
-        self.stored_up_to(partition, end).await;
+        let mut end = self.kafka.end(&self.topic, partition).await;
+        let what = format!("{}/{partition} is stored up to {end} or a later end", self.topic);
+        until(&what, async || {
+            let tail = self.bucket.tail(&self.topic, partition).await;
+            if tail > end {
+                // A busy broker may append what its publisher has given up and published again.
+                end = self.kafka.end(&self.topic, partition).await;
+            }
+            tail == end
+        })
+        .await;
     }
 
     /// Waits until a partition's objects end at `end`.

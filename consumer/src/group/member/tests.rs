@@ -173,6 +173,58 @@ fn a_leader_that_came_back_looks_once_whether_its_assignment_still_fits() {
     assert!(matches!(world.on(Event::Partitions(4))[..], [Action::Join(_)]));
 }
 
+/// A leader of generation 2 that has given these of four partitions to itself and another member, whose claims are
+/// `others`.
+fn leading(mine: &[i32], others: &[i32]) -> World {
+    let mut world = World::stable(COOPERATIVE_STICKY, mine);
+    let join = join_of(&world.beat(Err(refused(Code::RebalanceInProgress)))).clone();
+    let other = Subscription {
+        topics: vec!["t".to_owned()],
+        owned: BTreeMap::from([("t".to_owned(), others.to_vec())]),
+        generation: 1,
+        rack: None,
+    };
+    let member = |id: &str, metadata: Bytes| coinduit_common::kafka::group::JoinedMember {
+        member_id: id.to_owned(),
+        instance_id: None,
+        metadata,
+    };
+    let members =
+        vec![member("m", join.protocols[0].1.clone()), member("n", other.encode(COOPERATIVE_STICKY))];
+    let JoinAnswer::Joined(answer) = joined(2, COOPERATIVE_STICKY, "m") else { unreachable!() };
+    world.on(Event::Joined(Ok(JoinAnswer::Joined(Joined { members, ..answer }))));
+    world.on(Event::Described(Ok(BTreeMap::from([("t".to_owned(), 4)]))));
+    world.on(Event::Synced(Ok(assignment(mine))));
+    world
+}
+
+#[test]
+fn a_partition_that_was_given_up_and_never_given_on_is_shared_again() {
+    // The other has three, one of which it has to give up before this one can have it. Then it should join again.
+    let mut world = leading(&[0], &[1, 2, 3]);
+    assert!(matches!(world.on(Event::Partitions(4))[..], [Action::Join(_)]), "nobody has it");
+    let mut world = leading(&[0, 1], &[2, 3]);
+    assert!(world.on(Event::Partitions(4)).is_empty(), "everything is somebody's");
+}
+
+#[test]
+fn a_leader_that_came_back_to_a_broker_that_does_not_say_so_looks_too() {
+    for (leader, looks) in [
+        ("i-3fae3b9b-9d1d-4cf6-9c86-0b4a3a2f1c11", true),
+        ("i-2-3fae3b9b-9d1d-4cf6-9c86-0b4a3a2f1c11", false),
+        ("ii-3fae3b9b-9d1d-4cf6-9c86-0b4a3a2f1c11", false),
+        ("", false),
+    ] {
+        let mut world = World::new(Some("i"));
+        world.wake();
+        world.on(Event::Found(Ok(())));
+        let actions = world.on(Event::Joined(Ok(joined(7, COOPERATIVE_STICKY, leader))));
+        assert!(matches!(&actions[..], [Action::Sync(sync)] if sync.assignments.is_empty()), "{actions:?}");
+        world.on(Event::Synced(Ok(assignment(&[0]))));
+        assert_eq!(!world.on(Event::Partitions(4)).is_empty(), looks, "{leader}");
+    }
+}
+
 #[test]
 fn a_cooperative_member_keeps_what_it_has_and_gives_up_between_two_rounds() {
     let mut world = World::stable(COOPERATIVE_STICKY, &[0, 1, 2]);
