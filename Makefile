@@ -31,6 +31,10 @@ COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) c
 # Which Kafka compose starts (zookeeper: 3.9, kraft: 4.1), and what beside it (monitoring, airflow).
 KAFKA ?= zookeeper
 PROFILES ?=
+# The AWS emulator. As published, only its full image knows serverless templates, such as ours; where the engine has the other
+# one, somebody has made it so that it does.
+AWS_IMAGE ?= $(shell $(DOCKER) image inspect ministackorg/ministack:1.5.33 >/dev/null 2>&1 && echo ministackorg/ministack:1.5.33 || echo ministackorg/ministack:full)
+export AWS_IMAGE
 export COMPOSE_PROJECT_NAME ?= coinduit
 export TAG
 

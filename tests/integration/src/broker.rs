@@ -3,13 +3,18 @@
 mod container;
 mod process;
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use tokio::net::TcpStream;
 
-use crate::wait::until;
+use crate::wait::{until, within};
 
 pub(crate) use container::{HEAP, IMAGE, OWN, Settings, start as start_container};
 pub(crate) use process::{Process, Script};
+
+/// A broker that has not started by then, and has not ended, never will.
+const START: Duration = Duration::from_secs(600);
 
 /// A broker. It is killed, or removed, when this is dropped.
 #[derive(Debug)]
@@ -79,7 +84,12 @@ impl Broker {
         match &mut self.launched {
             Launched::Process(process) => {
                 process.launch().unwrap_or_else(|error| panic!("start a broker again: {error}"));
-                until("the broker listens again", async || TcpStream::connect(address).await.is_ok()).await;
+                // At a load of forty it took more than two minutes.
+                within(START, "the broker listens again", async || {
+                    assert!(!process.has_ended(), "a broker has ended instead of starting; see its log");
+                    TcpStream::connect(address).await.is_ok()
+                })
+                .await;
             }
             Launched::Container(container) => {
                 container.start_again().await;

@@ -51,6 +51,13 @@ impl Service {
         self.request().with_network(BRIDGE).with_host_config_modifier(closed)
     }
 
+    /// Whether the engine has the image, so that nothing has to be pulled.
+    pub(crate) async fn is_here(&self) -> bool {
+        let Ok(docker) = docker_client_instance().await else { return false };
+        let (name, tag) = self.image;
+        docker.inspect_image(&format!("{name}:{tag}")).await.is_ok()
+    }
+
     fn request(&self) -> ContainerRequest<GenericImage> {
         let (name, tag) = self.image;
         GenericImage::new(name, tag).with_label("coinduit", "test").with_startup_timeout(PATIENCE)

@@ -16,7 +16,7 @@ use uuid::Uuid;
 /// Where the emulator listens.
 const AWS_PORT: u16 = 4566;
 /// What is not ready by then never is. It is no measurement: a busy machine has all this time.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The services that ours speak to. All of it is removed when this is dropped.
 #[derive(Debug)]

@@ -46,12 +46,14 @@ const ITS_ZOOKEEPER: Service = Service {
     image: ("confluentinc/cp-zookeeper", "7.9.2"),
     ..ZOOKEEPER_KAFKA
 };
-/// The full image: the other one knows no serverless templates.
+/// The full image: as published, the other one knows no serverless templates.
 const AWS_EMULATOR: Service = Service {
     what: "the AWS emulator ministack 1.5.33, with aws-sam-translator",
-    image: ("ministackorg/ministack", "1.5.33-full"),
+    image: ("ministackorg/ministack", "full"),
     instead: "set AWS_EMULATOR_URL=http://host:port to one that runs",
 };
+/// Taken where the engine has it already: somebody has made it so that it knows them.
+const AWS_EMULATOR_HERE: Service = Service { image: ("ministackorg/ministack", "1.5.33"), ..AWS_EMULATOR };
 const DYNAMODB_LOCAL: Service = Service {
     what: "Amazon's DynamoDB Local",
     image: ("amazon/dynamodb-local", "2.6.1"),
@@ -171,7 +173,8 @@ pub async fn aws_emulator() -> Address {
     let start = async || {
         let port = free_ports(1);
         let address = format!("http://127.0.0.1:{port}");
-        let request = AWS_EMULATOR
+        let service = if AWS_EMULATOR_HERE.is_here().await { AWS_EMULATOR_HERE } else { AWS_EMULATOR };
+        let request = service
             .on_loopback()
             .with_env_var("BIND_HOST", "127.0.0.1")
             .with_env_var("GATEWAY_PORT", port.to_string())
@@ -179,7 +182,7 @@ pub async fn aws_emulator() -> Address {
             .with_env_var("AWS_ENDPOINT_URL", &address)
             .with_env_var("AWS_ACCESS_KEY_ID", "test")
             .with_env_var("AWS_SECRET_ACCESS_KEY", "test");
-        let container = Container::start(&AWS_EMULATOR, request).await;
+        let container = Container::start(&service, request).await;
         container.listens(&format!("127.0.0.1:{port}")).await;
         Started { address, containers: vec![container] }
     };

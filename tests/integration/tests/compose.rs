@@ -6,8 +6,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use coinduit_integration::image::docker;
-use coinduit_integration::wait::until;
+use coinduit_integration::image::{PATIENCE, docker};
+use coinduit_integration::wait::within;
 use serde_json::Value;
 
 fn repository() -> PathBuf {
@@ -81,7 +81,7 @@ async fn prices_become_rows_and_nothing_is_left(kafka: &'static str) {
     let said = project.make(&["produce"]);
     let summary: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     assert_eq!((&summary["status"], &summary["records"]), (&"published".into(), &50.into()));
-    until("both runs are rows", async || {
+    within(PATIENCE, "both runs are rows", async || {
         let rows = project.rows();
         (rows["prices"].as_u64(), rows["coins"].as_u64()) == (Some(100), Some(50))
     })

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use coinduit_integration::image::{Network, begin, docker, hardened, run, stop};
-use coinduit_integration::wait::until;
+use coinduit_integration::image::{Network, PATIENCE, begin, docker, hardened, run, stop};
+use coinduit_integration::wait::within;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::Value;
 use testcontainers::ImageExt;
@@ -82,7 +82,8 @@ async fn prices_are_stored_once_by_images_that_may_do_nothing_else() {
         let found: Value = serde_json::from_str(&report.out).unwrap_or_else(|_| panic!("{report:?}"));
         (report.code, found["totals"]["records"].as_u64())
     };
-    until("both runs are stored, and no record twice", async || audit().await == (0, Some(100))).await;
+    within(PATIENCE, "both runs are stored, and no record twice", async || audit().await == (0, Some(100)))
+        .await;
 
     let ended = stop(&consumer, 30).await.expect_code(0);
     assert!(ended.log.contains("stopping"), "{}", ended.log);
@@ -175,7 +176,7 @@ async fn create_bucket(network: &Network, name: &str) {
     coinduit_common::crypto::install_ring();
     let url = format!("{}/{name}", network.aws_url);
     let client = reqwest::Client::new();
-    until("the emulator makes a bucket", async || {
+    within(PATIENCE, "the emulator makes a bucket", async || {
         client.put(&url).send().await.is_ok_and(|answer| answer.status().is_success())
     })
     .await;

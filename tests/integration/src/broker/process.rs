@@ -82,9 +82,12 @@ impl Process {
 
     pub(super) async fn ended(&mut self) {
         let pid = self.pid.take().expect("it has been sent a signal");
-        let process = format!("/proc/{}/cmdline", pid.as_raw_nonzero());
-        // A process that is gone, or has ended and waits for its parent to notice, has no command line.
-        until("a broker has ended", async || std::fs::read(&process).unwrap_or_default().is_empty()).await;
+        until("a broker has ended", async || is_gone(pid)).await;
+    }
+
+    /// Whether it has ended by itself.
+    pub(super) fn has_ended(&self) -> bool {
+        self.pid.is_none_or(is_gone)
     }
 
     pub(super) fn launch(&mut self) -> io::Result<()> {
@@ -100,6 +103,11 @@ impl Process {
         self.pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         Ok(())
     }
+}
+
+/// Whether a process has ended: one that is gone, or waits for its parent to notice, has no command line.
+fn is_gone(pid: Pid) -> bool {
+    std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default().is_empty()
 }
 
 impl Drop for Process {
