@@ -48,7 +48,8 @@ REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 CREATED = $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
 SOURCE = $(shell sed -n 's/^repository = "\(.*\)"/\1/p' Cargo.toml)
 HOST_ARCHITECTURE = $(subst aarch64,arm64,$(shell uname -m))
-compose_with = LAMBDA_ZIP='$(TARGET_DIR)/coinduit-lambda-$(HOST_ARCHITECTURE).zip' $(COMPOSE) -f compose/compose.yaml -f compose/kafka-$(1).yaml
+HOST_ZIP = $(TARGET_DIR)/coinduit-lambda-$(HOST_ARCHITECTURE).zip
+compose_with = LAMBDA_ZIP='$(HOST_ZIP)' $(COMPOSE) -f compose/compose.yaml -f compose/kafka-$(1).yaml
 compose = $(call compose_with,$(KAFKA)) $(addprefix --profile ,$(PROFILES))
 
 .PHONY: help build demo run test integration test-services test-images test-airflow crash lint fmt release package can-deploy deploy \
@@ -158,6 +159,7 @@ compose/secrets/%:
 
 up: compose/secrets/api_key compose/secrets/grafana_password ## the whole pipeline in containers, and one producer run (KAFKA=zookeeper, kraft; PROFILES='monitoring airflow'); needs make images
 	@for image in $(IMAGES); do $(DOCKER) image inspect coinduit-$$image:$(TAG) >/dev/null 2>&1 || { echo "there is no image coinduit-$$image:$(TAG): make images" >&2; exit 1; }; done
+	@[ -f '$(HOST_ZIP)' ] || { echo "there is no $(HOST_ZIP): make images" >&2; exit 1; }
 	$(compose) up --detach --remove-orphans
 	@$(MAKE) --no-print-directory produce
 	@$(MAKE) --no-print-directory rows AT_LEAST=$(or $(COINS),50)
