@@ -24,10 +24,10 @@ FUNCTION_TARGET = $(if $(filter arm64,$(ARCHITECTURE)),aarch64,$(ARCHITECTURE))-
 ZIP = $(TARGET_DIR)/coinduit-lambda-$(ARCHITECTURE).zip
 TEMPLATE := deploy/template.yaml
 
-.PHONY: help build demo run test integration crash lint fmt release package can-deploy deploy ci
+.PHONY: help build demo run test integration crash test-airflow lint fmt release package can-deploy deploy ci
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS=$$'\t' read -r verb text; do printf '  make %-12s %s\n' "$$verb" "$$text"; done
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS=$$'\t' read -r verb text; do printf '  make %-12s %s\n' "$$verb" "$$text"; done
 
 build: ## compile everything for development
 	$(CARGO) build
@@ -48,6 +48,9 @@ integration: build ## tests on a real Kafka, named by KAFKA_BOOTSTRAP_SERVERS, a
 crash: build ## N (1000) kills and pauses at random moments, and no record lost or repeated; needs what integration does
 	@$(NEED_KAFKA)
 	COINDUIT_CRASHES=$(N) $(CARGO) test $(ALL) --test exactly_once -- --nocapture
+
+test-airflow: build ## the DAG on Airflow 3.3, 2.11 and 2.10, with the image PRODUCER_IMAGE; needs Docker and Python 3.11 or 3.12
+	COINDUIT_LOCAL=$${COINDUIT_LOCAL:-$(TARGET_DIR)/debug/coinduit-local} airflow/test
 
 lint: ## formatting, clippy, documentation, dependencies
 	$(CARGO) fmt --all --check
