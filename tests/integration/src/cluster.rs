@@ -10,6 +10,7 @@ use std::net::TcpListener;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand::Rng;
@@ -18,10 +19,14 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-use crate::wait::until;
+use crate::wait::{until, within};
 
 /// Where the script that starts brokers is found.
 const VARIABLE: &str = "KAFKA_UP";
+/// A broker that has not started by then, and has not ended, never will. At a load of forty it took more than two minutes.
+const START: Duration = Duration::from_secs(600);
+/// So many lines of the log of a broker that has ended are shown.
+const LAST_WORDS: usize = 30;
 /// The brokers' names in the script's folder. The first is the controller too.
 const BROKERS: [&str; 2] = ["kafka", "kafka2"];
 
@@ -206,12 +211,9 @@ impl Broker {
     pub async fn stop(&mut self, signal: Signal) {
         self.signal(signal);
         let pid = self.pid.take().expect("it has been sent a signal");
-        let process = format!("/proc/{}/cmdline", pid.as_raw_nonzero());
         until("a broker has ended", async || {
-            // A process that is gone, or has ended and waits for its parent to notice, has no command line. It may
-            // still listen for a moment.
-            std::fs::read(&process).unwrap_or_default().is_empty()
-                && TcpStream::connect(&self.address).await.is_err()
+            // It may still listen for a moment.
+            has_ended(pid) && TcpStream::connect(&self.address).await.is_err()
         })
         .await;
     }
@@ -219,11 +221,22 @@ impl Broker {
     /// Starts it again, and waits until it listens.
     ///
     /// # Panics
-    /// When it does not in time.
+    /// When it ends instead, or does not in time.
     pub async fn start_again(&mut self) {
         self.launch().unwrap_or_else(|error| panic!("start a broker again: {error}"));
-        let address = self.address.clone();
-        until("the broker listens again", async || TcpStream::connect(&address).await.is_ok()).await;
+        let pid = self.pid.expect("it has been started");
+        within(START, "the broker listens again", async || {
+            assert!(!has_ended(pid), "a broker has ended instead of starting:\n{}", self.last_words());
+            TcpStream::connect(&self.address).await.is_ok()
+        })
+        .await;
+    }
+
+    /// The end of its log.
+    fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n")
     }
 
     fn launch(&mut self) -> io::Result<()> {
@@ -239,6 +252,11 @@ impl Broker {
         self.pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         Ok(())
     }
+}
+
+/// Whether a process is gone, or has ended and waits for its parent to notice: it has no command line then.
+fn has_ended(pid: Pid) -> bool {
+    std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default().is_empty()
 }
 
 /// The first of a few ports in a row that are free now: the brokers' and the controller's. None that systems hand out by

@@ -11,11 +11,19 @@ const PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Panics
 /// When it does not within [`LIMIT`]; `what` says what never came.
-pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let met = tokio::time::timeout(LIMIT, async {
+pub async fn until(what: &str, condition: impl AsyncFnMut() -> bool) {
+    within(LIMIT, what, condition).await;
+}
+
+/// The same, where a busy machine needs more than that, as for starting a Java program.
+///
+/// # Panics
+/// When `condition` does not hold within `limit`.
+pub async fn within(limit: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let met = tokio::time::timeout(limit, async {
         while !condition().await {
             tokio::time::sleep(PAUSE).await;
         }
     });
-    assert!(met.await.is_ok(), "not within {LIMIT:?}: {what}");
+    assert!(met.await.is_ok(), "not within {limit:?}: {what}");
 }
