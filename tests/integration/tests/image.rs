@@ -11,7 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use serde_json::Value;
 use testcontainers::ImageExt;
 use testcontainers::core::{AccessMode, Mount, WaitFor};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -135,8 +135,13 @@ async fn unwell_api() -> (u16, String) {
         while let Ok((socket, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                let mut stream = acceptor.accept(socket).await?;
-                stream.read(&mut [0; 4096]).await?;
+                let mut stream = BufReader::new(acceptor.accept(socket).await?);
+                // The head of a request; who waits for an answer has sent it all.
+                let mut line = String::from("some");
+                while !line.trim().is_empty() {
+                    line.clear();
+                    stream.read_line(&mut line).await?;
+                }
                 stream.write_all(b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n").await?;
                 stream.shutdown().await
             });
