@@ -8,6 +8,8 @@ use crate::containers::{Container, Service};
 pub(crate) const IMAGE: (&str, &str) = ("apache/kafka", "4.1.0");
 /// What a broker may take: several run side by side.
 pub(crate) const HEAP: &str = "-Xmx512m";
+/// The controller answers within this on a busy machine: a broker that gives up before never gets to know the cluster.
+const PATIENCE_MS: u32 = 20_000;
 /// A broker that no other test uses.
 pub(crate) const OWN: Service = Service {
     what: "brokers of its own",
@@ -49,6 +51,7 @@ impl Settings {
             "process.roles={roles}\n\
              node.id={id}\n\
              controller.quorum.voters=1@127.0.0.1:{controller}\n\
+             controller.quorum.request.timeout.ms={PATIENCE_MS}\n\
              controller.listener.names=CONTROLLER\n\
              listeners={listeners}\n\
              advertised.listeners={listener}\n\
