@@ -33,7 +33,7 @@ KAFKA ?= zookeeper
 PROFILES ?=
 # The AWS emulator. As published, only its full image knows serverless templates, such as ours; where the engine has the other
 # one, somebody has made it so that it does.
-AWS_IMAGE ?= $(shell $(DOCKER) image inspect ministackorg/ministack:1.5.33 >/dev/null 2>&1 && echo ministackorg/ministack:1.5.33 || echo ministackorg/ministack:full)
+AWS_IMAGE ?= $(shell $(DOCKER) image inspect ministackorg/ministack:1.5.33 >/dev/null 2>&1 && echo ministackorg/ministack:1.5.33 || echo ministackorg/ministack:1.5.33-full)
 export AWS_IMAGE
 export COMPOSE_PROJECT_NAME ?= coinduit
 export TAG

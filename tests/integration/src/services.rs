@@ -49,7 +49,7 @@ const ITS_ZOOKEEPER: Service = Service {
 /// The full image: as published, the other one knows no serverless templates.
 const AWS_EMULATOR: Service = Service {
     what: "the AWS emulator ministack 1.5.33, with aws-sam-translator",
-    image: ("ministackorg/ministack", "full"),
+    image: ("ministackorg/ministack", "1.5.33-full"),
     instead: "set AWS_EMULATOR_URL=http://host:port to one that runs",
 };
 /// Taken where the engine has it already: somebody has made it so that it knows them.
