@@ -50,8 +50,12 @@ pub enum ConsumerError {
     /// `/metrics` and the others can't be served.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// What was held could not be stored in time. It is in Kafka, and will be read again.
-    #[error("{partitions} partitions still held records when DRAIN_TIMEOUT ended; they will be read again")]
+    /// What was held could not be stored in time, or the group gave it to others first. It is in Kafka, and will be read
+    /// again.
+    #[error(
+        "{partitions} partitions still held records when DRAIN_TIMEOUT ended, or when the group took them away; they \
+         will be read again"
+    )]
     NotDrained {
         /// How many.
         partitions: usize,

@@ -287,7 +287,7 @@ async fn traffic_passes(rig: &Rig, partitions: &BTreeSet<i32>) -> std::collectio
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_members_at_one_name_the_later_goes_on_at_the_end_of_the_earlier() {
     let rig = Rig::start("one-object", 1).await;
-    let sleeper = rig.consumer(&QUICK);
+    let mut sleeper = rig.consumer(&QUICK);
     shared(&[&sleeper], 1).await;
     rig.stack.s3.order_fault(PutFault::DelayBeforeWrite(Duration::from_secs(15)));
     rig.kafka.publish(&rig.topic, 0, records(0..20)).await;
@@ -304,8 +304,9 @@ async fn of_two_members_at_one_name_the_later_goes_on_at_the_end_of_the_earlier(
     sleeper.signal(Signal::CONT);
     // It holds thirty records, and stores them when it is told to stop.
     stop(successor).await;
-    // Who learns of it only when it is told to stop has not stored what it held.
+    // Who learns of it only when it is told to stop has not stored what it held, and says so; this one has begun again.
     until("it notices", async || sleeper.log().contains(LOST)).await;
+    sleeper.logs(READING, 2).await;
     stop(sleeper).await;
     rig.consume_all(&QUICK).await;
     rig.holds_everything_once(1, is_line).await;
