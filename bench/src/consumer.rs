@@ -22,7 +22,7 @@ use crate::{
     error::BenchError,
     figures::Row,
     kafka::{Kafka, Shape},
-    measured::{Cost, binary, cost, float, memory},
+    measured::{Cost, binary, cost, memory},
     progress,
 };
 

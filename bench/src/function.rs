@@ -17,7 +17,7 @@ use coinduit_local::{
 };
 use flate2::{Compression, write::GzEncoder};
 use object_store::{
-    ClientOptions, ObjectStore, WriteMultipart,
+    ClientOptions, ObjectStoreExt, WriteMultipart,
     aws::{AmazonS3, AmazonS3Builder},
     path::Path as Key,
 };

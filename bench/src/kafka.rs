@@ -167,7 +167,7 @@ impl Shape {
             Self::Coin => {
                 let code = code(number);
                 filled(format!(
-                    r#"{{"code":"{code}","name":"Coin {code}","symbol":null,"rank":{rank},"age":5794,"color":"#fa9e32","png32":"https://lcw.nyc3.cdn.digitaloceanspaces.com/production/currencies/32/{code}.png","png64":"https://lcw.nyc3.cdn.digitaloceanspaces.com/production/currencies/64/{code}.png","exchanges":179,"markets":11046,"pairs":1619,"allTimeHighUSD":108327.62,"circulatingSupply":19794931,"totalSupply":19794931,"maxSupply":21000000,"categories":["cryptocurrency"],"rate":{number}.4980008270697834e-9,"volume":36508061174,"cap":2062466311283,"delta":{{"hour":1.0009,"day":0.9984,"week":1.0412,"month":1.0698,"quarter":1.5423,"year":2.2561}},"website":"https://example.com/"}}"#,
+                    r##"{{"code":"{code}","name":"Coin {code}","symbol":null,"rank":{rank},"age":5794,"color":"#fa9e32","png32":"https://lcw.nyc3.cdn.digitaloceanspaces.com/production/currencies/32/{code}.png","png64":"https://lcw.nyc3.cdn.digitaloceanspaces.com/production/currencies/64/{code}.png","exchanges":179,"markets":11046,"pairs":1619,"allTimeHighUSD":108327.62,"circulatingSupply":19794931,"totalSupply":19794931,"maxSupply":21000000,"categories":["cryptocurrency"],"rate":{number}.4980008270697834e-9,"volume":36508061174,"cap":2062466311283,"delta":{{"hour":1.0009,"day":0.9984,"week":1.0412,"month":1.0698,"quarter":1.5423,"year":2.2561}},"website":"https://example.com/"}}"##,
                     rank = number % 10_000,
                 ))
             }
