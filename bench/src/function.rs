@@ -21,7 +21,7 @@ use object_store::{
     aws::{AmazonS3, AmazonS3Builder},
     path::Path as Key,
 };
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 use tokio::{
     process::{Child, Command},
     time::{Instant, timeout},
@@ -56,7 +56,7 @@ const CHUNK: usize = 4 << 20;
 /// What the function needs around it.
 struct Rig {
     bootstrap: PathBuf,
-    coins: Vec<Box<RawValue>>,
+    coins: Vec<String>,
     s3: S3,
     tables: DynamoDb,
     store: AmazonS3,
@@ -86,8 +86,8 @@ pub(crate) async fn measure(bin_dir: &Path, bytes: usize) -> Result<Vec<Row>, Be
 
 impl Rig {
     fn start(bootstrap: PathBuf) -> Result<Self, BenchError> {
-        let coins = serde_json::from_str(RECORDED)
-            .map_err(|error| BenchError::program("the recorded coins", error.to_string()))?;
+        let coins =
+            recorded().map_err(|error| BenchError::program("the recorded coins", error.to_string()))?;
         let folder = tempfile::tempdir().map_err(BenchError::io("make a temporary folder"))?;
         let address = (Ipv4Addr::LOCALHOST, 0).into();
         let s3 = S3::start(S3Config {
@@ -219,9 +219,14 @@ impl Rig {
     }
 }
 
+/// The recorded coins, a line each.
+fn recorded() -> serde_json::Result<Vec<String>> {
+    serde_json::from_str::<Vec<Value>>(RECORDED)?.iter().map(serde_json::to_string).collect()
+}
+
 /// Lines as the consumer stores them, without an end.
 struct Lines<'a> {
-    coins: &'a [Box<RawValue>],
+    coins: &'a [String],
     number: usize,
 }
 
@@ -229,11 +234,9 @@ impl Lines<'_> {
     fn write(&mut self, to: &mut Vec<u8>, at_ms: i64) {
         let number = self.number;
         self.number += 1;
-        let coin = self.coins[number % self.coins.len()].get().trim_end_matches('}').as_bytes();
+        let coin = &self.coins[number % self.coins.len()];
         let at = rfc3339_ms(at_ms);
-        to.extend_from_slice(coin);
-        let braces = self.coins[number % self.coins.len()].get().len() - coin.len() - 1;
-        to.extend(std::iter::repeat_n(b'}', braces));
+        to.extend_from_slice(coin.strip_suffix('}').unwrap_or(coin).as_bytes());
         let added = format!(
             r#","id":"bench-{number}","timestamp":"{at}","source":"livecoinwatch","currency":"USD"}}"#
         );
@@ -309,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_large_object_is_lines_that_become_rows() {
-        let coins: Vec<Box<RawValue>> = serde_json::from_str(RECORDED).unwrap();
+        let coins = recorded().unwrap();
         let lines = Lines { coins: &coins, number: 0 };
         let mut chunks = Chunks { lines, left: 100_000, first_ms: 1_600_000_000_000, gzip: None };
         let object: Vec<u8> = chunks.by_ref().flatten().collect();
@@ -321,6 +324,6 @@ mod tests {
         assert_eq!(parsed.len(), chunks.lines.number);
         assert!(object.len() >= 100_000, "{}", object.len());
         assert_eq!(parsed[1]["timestamp"], "2020-09-13T12:26:40.001Z");
-        assert_eq!(parsed[1]["code"], serde_json::from_str::<Value>(coins[1].get()).unwrap()["code"]);
+        assert_eq!(parsed[1]["code"], serde_json::from_str::<Value>(&coins[1]).unwrap()["code"]);
     }
 }
