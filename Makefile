@@ -17,7 +17,7 @@ PARAMETERS ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 SHIPPED := --release -p coinduit-producer -p coinduit-consumer -p coinduit-lambda -p coinduit-local --no-default-features
 # All packages: what the integration tests are built with, so that they share what the others built.
-ALL := $(addprefix -p coinduit-,common producer consumer lambda local ca-bundle integration)
+ALL := $(addprefix -p coinduit-,common producer consumer lambda local bench ca-bundle integration)
 
 # What is tried on images; on services; and on a Kafka that uses ZooKeeper too.
 ON_IMAGES := image compose
@@ -53,7 +53,7 @@ compose_with = LAMBDA_ZIP='$(HOST_ZIP)' $(COMPOSE) -f compose/compose.yaml -f co
 compose = $(call compose_with,$(KAFKA)) $(addprefix --profile ,$(PROFILES))
 
 .PHONY: help build demo run test integration test-services test-images test-airflow crash lint fmt release package can-deploy deploy \
-  images sbom up down down-one logs ps produce rows ci
+  images sbom up down down-one logs ps produce rows bench ci
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS=$$'\t' read -r verb text; do printf '  make %-12s %s\n' "$$verb" "$$text"; done
@@ -181,6 +181,12 @@ down: compose/secrets/api_key compose/secrets/grafana_password ## stop and remov
 
 down-one:
 	@$(call compose_with,$(KAFKA)) $(addprefix --profile ,produce monitoring airflow) down --volumes --remove-orphans
+
+bench: ## what the shipped binaries cost, held against what they may (BENCH='--only lambda', --help); on KAFKA_BOOTSTRAP_SERVERS, or embedded
+	$(MAKE) release package ARCHITECTURE=$(HOST_ARCHITECTURE)
+	$(CARGO) build --profile measuring -p coinduit-bench
+	@mkdir -p $(TARGET_DIR)/bench && cp -f $(addprefix $(TARGET_DIR)/$(TARGET)/release/,producer consumer bootstrap) $(TARGET_DIR)/bench/ && cp -f $(HOST_ZIP) $(TARGET_DIR)/bench/bootstrap.zip
+	$(TARGET_DIR)/measuring/coinduit-bench --bin-dir $(TARGET_DIR)/bench $(BENCH)
 
 # INTEGRATION: yes, addresses (where there is no Docker engine: what services with addresses are enough for), no.
 ci: lint test ## everything that CI runs; INTEGRATION=addresses without what needs Docker, INTEGRATION=no on no service

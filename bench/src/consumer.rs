@@ -1,0 +1,288 @@
+//! The consumer from a full topic to a bucket, and a consumer that has nothing to do.
+
+use std::{
+    io::Read,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use coinduit_local::{
+    credentials::{REGION, USER},
+    s3::{S3, S3Config},
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+};
+use uuid::Uuid;
+
+use crate::{
+    error::BenchError,
+    figures::Row,
+    kafka::{Kafka, Shape},
+    measured::{Cost, binary, cost, memory},
+    progress,
+};
+
+const PARTITIONS: i32 = 16;
+const BUCKET: &str = "bench";
+/// How many records a real Kafka gets of each shape, and what the rivals' best takes for them (README, "How it
+/// compares"): CPU seconds.
+const SMALL: (usize, f64) = (3_000_000, 7.7);
+const COINS: (usize, f64) = (500_000, 3.0);
+/// The part of that which the consumer may take.
+const SHARE: f64 = 0.4;
+/// The embedded broker keeps them in memory, and gets fewer.
+const EMBEDDED: usize = 10;
+/// What the consumer may need, busy and idle, in MiB.
+const PEAK_BUDGET: f64 = 100.0;
+const IDLE_BUDGET: f64 = 40.0;
+/// How long a consumer is left alone before its memory is looked at.
+const IDLE: Duration = Duration::from_secs(5);
+/// How long it may take to be ready.
+const READY: Duration = Duration::from_secs(60);
+
+/// How many records there are to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    small: usize,
+    coins: usize,
+}
+
+impl Load {
+    /// What was asked for, else as many as the budgets are about, where Kafka is real.
+    pub(crate) fn new(small: Option<usize>, coins: Option<usize>, is_real: bool) -> Self {
+        let part = if is_real { 1 } else { EMBEDDED };
+        Self { small: small.unwrap_or(SMALL.0 / part), coins: coins.unwrap_or(COINS.0 / part) }
+    }
+}
+
+/// What is read by whom.
+struct Bench {
+    kafka: Kafka,
+    consumer: PathBuf,
+    kcat: Option<PathBuf>,
+    rounds: usize,
+}
+
+/// CPU time, memory and time of both readers, of kcat where it is installed, and the memory of an idle consumer.
+pub(crate) async fn measure(
+    bin_dir: &Path,
+    bootstrap: Option<&str>,
+    load: Load,
+    rounds: usize,
+) -> Result<Vec<Row>, BenchError> {
+    let kafka = Kafka::find(bootstrap).await?;
+    let bench = Bench { kafka, consumer: binary(bin_dir, "consumer")?, kcat: on_path("kcat"), rounds };
+    let mut rows = Vec::new();
+    rows.extend(bench.shape(Shape::Small, load.small, SMALL).await?);
+    rows.extend(bench.shape(Shape::Coin, load.coins, COINS).await?);
+    rows.push(bench.idle().await?);
+    if bench.kcat.is_none() {
+        rows.push(Row::left_out("kcat", "left out: it is not installed"));
+    }
+    rows.push(Row::left_out("other rivals", "left out: README, How it compares"));
+    bench.kafka.stop().await;
+    Ok(rows)
+}
+
+impl Bench {
+    async fn shape(
+        &self,
+        shape: Shape,
+        count: usize,
+        (full, rival): (usize, f64),
+    ) -> Result<Vec<Row>, BenchError> {
+        let name = match shape {
+            Shape::Small => "small",
+            Shape::Coin => "coins",
+        };
+        progress(&format!("topic of {count} records of {} bytes", shape.bytes()));
+        let topic = self.kafka.create(name, PARTITIONS).await?;
+        let costs = match self.kafka.fill(&topic, PARTITIONS, shape, count).await {
+            Ok(()) => self.rounds(&topic, count).await,
+            Err(error) => Err(error),
+        };
+        self.kafka.delete(&topic).await?;
+        let costs = costs?;
+        let place = if self.kafka.is_real { "real Kafka" } else { "embedded broker" };
+        let budget = (self.kafka.is_real && count == full).then_some(SHARE * rival);
+        let mut rows = Vec::new();
+        for (reader, costs) in ["auto", "native"].into_iter().zip(&costs.readers) {
+            let what = format!("consumer, {count} x {} B, {place}, reader {reader}", shape.bytes());
+            rows.extend(three(&what, costs, budget, Some(PEAK_BUDGET)));
+        }
+        if !costs.kcat.is_empty() {
+            let what = format!("kcat, the same {name}, thrown away");
+            rows.extend(three(&what, &costs.kcat, None, None));
+        }
+        Ok(rows)
+    }
+
+    /// All that read `topic`, in turns, so that a machine that becomes slower does so for all of them.
+    async fn rounds(&self, topic: &str, count: usize) -> Result<Costs, BenchError> {
+        let mut costs = Costs::default();
+        for round in 1..=self.rounds {
+            progress(&format!("round {round} of {}", self.rounds));
+            for (reader, costs) in ["auto", "native"].into_iter().zip(&mut costs.readers) {
+                costs.push(self.consume(topic, count, reader).await?);
+            }
+            if let Some(kcat) = self.kcat.as_deref() {
+                let arguments =
+                    ["-C", "-e", "-q", "-o", "beginning", "-b", &self.kafka.bootstrap, "-t", topic];
+                costs.kcat.push(cost(kcat, &arguments, &[]).await?);
+            }
+        }
+        Ok(costs)
+    }
+
+    /// One run, of which every record has to arrive.
+    async fn consume(&self, topic: &str, count: usize, reader: &str) -> Result<Cost, BenchError> {
+        let bucket = Bucket::start()?;
+        let mut env = bucket.env(&self.kafka, topic);
+        env.push(("KAFKA_READER".to_owned(), reader.to_owned()));
+        env.push(("HTTP_ADDR".to_owned(), "off".to_owned()));
+        let cost = cost(&self.consumer, &["--exit-at-end"], &env).await;
+        let lines = bucket.lines();
+        bucket.s3.stop().await;
+        let (cost, lines) = (cost?, lines?);
+        if lines != count {
+            return Err(BenchError::program("consumer", format!("{lines} of {count} records were stored")));
+        }
+        Ok(cost)
+    }
+
+    /// A consumer of an empty topic.
+    async fn idle(&self) -> Result<Row, BenchError> {
+        progress("idle consumer");
+        let topic = self.kafka.create("idle", PARTITIONS).await?;
+        let bucket = Bucket::start()?;
+        let memory = self.idle_memory(&bucket, &topic).await;
+        bucket.s3.stop().await;
+        self.kafka.delete(&topic).await?;
+        Ok(Row::new("consumer, idle, memory", &[memory?].into_iter().collect(), "MiB", Some(IDLE_BUDGET)))
+    }
+
+    async fn idle_memory(&self, bucket: &Bucket, topic: &str) -> Result<f64, BenchError> {
+        let mut child = Command::new(&self.consumer)
+            .env_clear()
+            .envs(bucket.env(&self.kafka, topic))
+            .env("HTTP_ADDR", "127.0.0.1:0")
+            .env("LOG_FORMAT", "json")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(BenchError::io("start the consumer"))?;
+        let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        let owned = async {
+            let mut said = String::new();
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line.contains("partitions assigned") {
+                    return Ok(());
+                }
+                said = line;
+            }
+            Err(BenchError::program("consumer", format!("ended: {said}")))
+        };
+        tokio::time::timeout(READY, owned)
+            .await
+            .map_err(|_| BenchError::program("consumer", format!("owns nothing within {READY:?}")))??;
+        tokio::time::sleep(IDLE).await;
+        let pid = child.id().ok_or_else(|| BenchError::program("consumer", "ended while it was idle"))?;
+        let memory = memory(pid, "VmRSS");
+        // An error says that it has ended.
+        drop(child.kill().await);
+        memory
+    }
+}
+
+/// What each round cost.
+#[derive(Debug, Default)]
+struct Costs {
+    readers: [Vec<Cost>; 2],
+    kcat: Vec<Cost>,
+}
+
+fn three(what: &str, costs: &[Cost], cpu: Option<f64>, peak: Option<f64>) -> [Row; 3] {
+    [
+        Row::new(format!("{what}: CPU"), &costs.iter().map(|cost| cost.cpu_s).collect(), "s", cpu),
+        Row::new(
+            format!("{what}: peak memory"),
+            &costs.iter().map(|cost| cost.peak_mib).collect(),
+            "MiB",
+            peak,
+        ),
+        Row::new(format!("{what}: wall"), &costs.iter().map(|cost| cost.wall_ms / 1e3).collect(), "s", None),
+    ]
+}
+
+/// An empty bucket.
+struct Bucket {
+    s3: S3,
+    folder: tempfile::TempDir,
+}
+
+impl Bucket {
+    fn start() -> Result<Self, BenchError> {
+        let folder = tempfile::tempdir().map_err(BenchError::io("make a temporary folder"))?;
+        let config = S3Config {
+            address: (Ipv4Addr::LOCALHOST, 0).into(),
+            directory: folder.path().to_owned(),
+            buckets: vec![BUCKET.to_owned()],
+            events: None,
+        };
+        Ok(Self { s3: S3::start(config).map_err(BenchError::io("start S3"))?, folder })
+    }
+
+    fn env(&self, kafka: &Kafka, topic: &str) -> Vec<(String, String)> {
+        let group = format!("coinduit-bench-{}", Uuid::new_v4().simple());
+        [
+            ("KAFKA_BOOTSTRAP_SERVERS", &*kafka.bootstrap),
+            ("KAFKA_TOPIC", topic),
+            ("KAFKA_GROUP_ID", &group),
+            ("S3_BUCKET", BUCKET),
+            ("ENRICH", "off"),
+            ("AWS_REGION", REGION),
+            ("AWS_ACCESS_KEY_ID", USER.access_key),
+            ("AWS_SECRET_ACCESS_KEY", USER.secret_key),
+            ("AWS_ENDPOINT_URL_S3", &self.s3.url()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
+    }
+
+    /// How many lines its objects have.
+    fn lines(&self) -> Result<usize, BenchError> {
+        let mut folders = vec![self.folder.path().join(BUCKET)];
+        let mut lines = 0;
+        let failed = |path: &Path| BenchError::io(format!("read {}", path.display()));
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).map_err(failed(&folder))? {
+                let path = entry.map_err(failed(&folder))?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "jsonl") {
+                    lines += lines_of(&path).map_err(failed(&path))?;
+                }
+            }
+        }
+        Ok(lines)
+    }
+}
+
+fn lines_of(path: &Path) -> std::io::Result<usize> {
+    let mut file = std::fs::File::open(path)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes.iter().filter(|byte| **byte == b'\n').count())
+}
+
+/// The program `name`, where people have put it.
+fn on_path(name: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
