@@ -52,7 +52,7 @@ def eventually(what: str, question, seconds: float):
 
 
 class Standalone:
-    """`airflow standalone` in a home of its own. All its processes are known by that home."""
+    """`airflow standalone` in a home and a session of its own, by which all its processes are known."""
 
     def __init__(self, home: Path, environment: dict[str, str]):
         self.home = home
@@ -132,7 +132,9 @@ class Standalone:
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                if mark in (process / "environ").read_bytes().split(b"\0"):
+                # A process that has given itself a title has written it over its environment; one of another session has not.
+                ours = os.getsid(int(process.name)) == self.process.pid
+                if ours or mark in (process / "environ").read_bytes().split(b"\0"):
                     found.append(int(process.name))
             except OSError:  # it has ended, or is another user's
                 continue
