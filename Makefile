@@ -177,7 +177,7 @@ logs: ## what they say (FOLLOW=--follow to stay)
 	@$(compose) logs $(FOLLOW)
 
 down: compose/secrets/api_key compose/secrets/grafana_password ## stop and remove all of it, data too
-	@for kafka in zookeeper kraft; do KAFKA=$$kafka $(MAKE) --no-print-directory down-one KAFKA=$$kafka; done
+	@for kafka in zookeeper kraft; do $(MAKE) --no-print-directory down-one KAFKA=$$kafka; done
 
 down-one:
 	@$(call compose_with,$(KAFKA)) $(addprefix --profile ,produce monitoring airflow) down --volumes --remove-orphans

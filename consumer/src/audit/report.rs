@@ -1,6 +1,6 @@
 //! What an audit says in the end: a table for people, or one JSON document for programs.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use serde_json::{Value, json};
 
@@ -253,10 +253,7 @@ impl Report {
     /// The report as it is printed.
     #[must_use]
     pub fn print(&self, json: bool) -> String {
-        let mut text = String::new();
-        let written = if json { writeln!(text, "{:#}", self.to_json()) } else { write!(text, "{self}") };
-        written.expect("a string takes all that is written to it");
-        text
+        if json { format!("{:#}\n", self.to_json()) } else { self.to_string() }
     }
 }
 

@@ -18,7 +18,9 @@ use uuid::Uuid;
 use crate::wait::until;
 
 /// What does not listen by then never does. It is no measurement: several start side by side on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(300);
+/// What all containers of tests have, so that those which a killed process leaves behind are found.
+pub(crate) const LABEL: (&str, &str) = ("coinduit", "test");
 /// How often to look whether a service listens.
 const PAUSE: Duration = Duration::from_millis(100);
 /// So many lines of a log are shown when a service does not come up.
@@ -59,8 +61,8 @@ impl Service {
     }
 
     fn request(&self) -> ContainerRequest<GenericImage> {
-        let (name, tag) = self.image;
-        GenericImage::new(name, tag).with_label("coinduit", "test").with_startup_timeout(PATIENCE)
+        let ((name, tag), (label, value)) = (self.image, LABEL);
+        GenericImage::new(name, tag).with_label(label, value).with_startup_timeout(PATIENCE)
     }
 }
 

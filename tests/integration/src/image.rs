@@ -4,7 +4,6 @@
 //! does not know.
 
 use std::process::Output;
-use std::time::Duration;
 
 use testcontainers::core::wait::ExitWaitStrategy;
 use testcontainers::core::{ContainerPort, WaitFor};
@@ -13,10 +12,12 @@ use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt};
 use tokio::process::Command;
 use uuid::Uuid;
 
+use crate::containers::LABEL;
+pub use crate::containers::PATIENCE;
+use crate::program::Ended;
+
 /// Where the emulator listens.
 const AWS_PORT: u16 = 4566;
-/// What is not ready by then never is. It is no measurement: a busy machine has all this time.
-pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The services that ours speak to. All of it is removed when this is dropped.
 #[derive(Debug)]
@@ -94,38 +95,10 @@ pub fn hardened(image: &str) -> ContainerRequest<GenericImage> {
 /// When it can't be started, or does not come so far.
 pub async fn begin(request: ContainerRequest<GenericImage>) -> ContainerAsync<GenericImage> {
     let what = format!("{:?}", request.image());
-    request.with_startup_timeout(PATIENCE).start().await.unwrap_or_else(|error| {
+    let (label, value) = LABEL;
+    request.with_label(label, value).with_startup_timeout(PATIENCE).start().await.unwrap_or_else(|error| {
         panic!("{what}: {error} (this test needs a Docker engine, and the images that `make images` makes)")
     })
-}
-
-/// How a container ended.
-#[derive(Debug)]
-pub struct Ended {
-    /// Its exit code.
-    pub code: i64,
-    /// Its standard output.
-    pub out: String,
-    /// Its standard error.
-    pub log: String,
-}
-
-impl Ended {
-    /// Fails the test, with the log, unless it ended with `code`.
-    #[track_caller]
-    pub fn expect_code(self, code: i64) -> Self {
-        assert_eq!(self.code, code, "exit code; output: {}\nlog:\n{}", self.out, self.log);
-        self
-    }
-
-    /// The last line of output as JSON.
-    ///
-    /// # Panics
-    /// When it is none.
-    pub fn summary(&self) -> serde_json::Value {
-        let line = self.out.lines().last().unwrap_or_default();
-        serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?} is no summary: {error}"))
-    }
 }
 
 /// Runs a container to its end.
@@ -151,7 +124,7 @@ async fn ended(container: &ContainerAsync<GenericImage>) -> Ended {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("ours print text");
     let out = text(container.stdout_to_vec().await.expect("read a container's output"));
     let log = text(container.stderr_to_vec().await.expect("read a container's log"));
-    Ended { code, out, log }
+    Ended { code: i32::try_from(code).ok(), out, log }
 }
 
 /// What the `docker` command says.

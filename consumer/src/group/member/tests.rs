@@ -124,6 +124,19 @@ fn a_first_join_takes_the_id_that_it_is_given() {
     assert_eq!((world.identity().member_id.as_str(), world.identity().generation), ("m", 1));
 }
 
+/// Generation 2, which the one who has sent `join` leads, beside a member `n` that wants `other`.
+fn leads_beside(join: &Join, other: &Subscription) -> JoinAnswer {
+    let member = |id: &str, metadata: Bytes| coinduit_common::kafka::group::JoinedMember {
+        member_id: id.to_owned(),
+        instance_id: None,
+        metadata,
+    };
+    let members =
+        vec![member("m", join.protocols[0].1.clone()), member("n", other.encode(COOPERATIVE_STICKY))];
+    let JoinAnswer::Joined(answer) = joined(2, COOPERATIVE_STICKY, "m") else { unreachable!() };
+    JoinAnswer::Joined(Joined { members, ..answer })
+}
+
 #[test]
 fn the_leader_assigns_what_all_members_want() {
     let mut world = World::stable(COOPERATIVE_STICKY, &[]);
@@ -134,15 +147,7 @@ fn the_leader_assigns_what_all_members_want() {
         generation: -1,
         rack: None,
     };
-    let member = |id: &str, metadata: Bytes| coinduit_common::kafka::group::JoinedMember {
-        member_id: id.to_owned(),
-        instance_id: None,
-        metadata,
-    };
-    let members =
-        vec![member("m", join.protocols[0].1.clone()), member("n", other.encode(COOPERATIVE_STICKY))];
-    let JoinAnswer::Joined(answer) = joined(2, COOPERATIVE_STICKY, "m") else { unreachable!() };
-    let actions = world.on(Event::Joined(Ok(JoinAnswer::Joined(Joined { members, ..answer }))));
+    let actions = world.on(Event::Joined(Ok(leads_beside(&join, &other))));
     assert_eq!(actions, [Action::Describe(vec!["t".to_owned(), "u".to_owned()])]);
     let counts = BTreeMap::from([("t".to_owned(), 4)]);
     let actions = world.on(Event::Described(Ok(counts)));
@@ -184,15 +189,7 @@ fn leading(mine: &[i32], others: &[i32]) -> World {
         generation: 1,
         rack: None,
     };
-    let member = |id: &str, metadata: Bytes| coinduit_common::kafka::group::JoinedMember {
-        member_id: id.to_owned(),
-        instance_id: None,
-        metadata,
-    };
-    let members =
-        vec![member("m", join.protocols[0].1.clone()), member("n", other.encode(COOPERATIVE_STICKY))];
-    let JoinAnswer::Joined(answer) = joined(2, COOPERATIVE_STICKY, "m") else { unreachable!() };
-    world.on(Event::Joined(Ok(JoinAnswer::Joined(Joined { members, ..answer }))));
+    world.on(Event::Joined(Ok(leads_beside(&join, &other))));
     world.on(Event::Described(Ok(BTreeMap::from([("t".to_owned(), 4)]))));
     world.on(Event::Synced(Ok(assignment(mine))));
     world
