@@ -73,6 +73,7 @@ test: build ## unit, property and end-to-end tests; no Docker, no network
 integration: test-services test-images test-airflow ## everything on real services, in containers, and with Airflow; needs Docker
 
 test-services: build ## tests on real services: those that the environment names (tests/integration/src/lib.rs), else containers
+	$(CARGO) test $(ALL) --lib -- broker::process
 	$(CARGO) test $(ALL) $(addprefix --test ,$(ON_SERVICES))
 	KAFKA_MODE=zookeeper $(CARGO) test $(ALL) $(addprefix --test ,$(WITH_ZOOKEEPER))
 

@@ -86,7 +86,8 @@ impl Broker {
                 process.launch().unwrap_or_else(|error| panic!("start a broker again: {error}"));
                 // At a load of forty it took more than two minutes.
                 within(START, "the broker listens again", async || {
-                    assert!(!process.has_ended(), "a broker has ended instead of starting; see its log");
+                    let ended = process.has_ended();
+                    assert!(!ended, "a broker has ended instead of starting:\n{}", process.last_words());
                     TcpStream::connect(address).await.is_ok()
                 })
                 .await;

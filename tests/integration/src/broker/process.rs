@@ -90,6 +90,13 @@ impl Process {
         self.pid.is_none_or(is_gone)
     }
 
+    /// The last lines of its log: the folder goes with the test.
+    pub(super) fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_else(|error| error.to_string());
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
     pub(super) fn launch(&mut self) -> io::Result<()> {
         let [program, arguments @ ..] = &self.command[..] else {
             return Err(io::Error::other("nobody knows how it was started"));
@@ -105,9 +112,13 @@ impl Process {
     }
 }
 
-/// Whether a process has ended: one that is gone, or waits for its parent to notice, has no command line.
+/// Whether a process has ended: it is gone, or a zombie (Z, X) that waits for its parent to notice.
+///
+/// Its command line would not tell: for a moment, one that has just been started has none either.
 fn is_gone(pid: Pid) -> bool {
-    std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default().is_empty()
+    // `proc_pid_stat(5)`: `pid (name) state ...`, and the name may have brackets of its own.
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.map_or(true, |stat| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X'])))
 }
 
 impl Drop for Process {
@@ -118,5 +129,32 @@ impl Drop for Process {
             // It has nothing to keep; and a broker that stands still takes no other signal.
             kill_process(pid, Signal::KILL).unwrap_or_default();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It looked so about once in a thousand times.
+    #[test]
+    fn what_has_just_been_started_has_not_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..1000 {
+            let mut process = Process::of_script(folder.path(), "sleep");
+            process.command = ["sleep", "60"].map(OsString::from).to_vec();
+            process.launch().unwrap();
+            assert!(!process.has_ended());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_ends_by_itself_has_ended_and_its_log_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Process::of_script(folder.path(), "broker");
+        process.command = ["sh", "-c", "echo the port is taken >&2; exit 1"].map(OsString::from).to_vec();
+        process.launch().unwrap();
+        until("it has ended", async || process.has_ended()).await;
+        assert_eq!(process.last_words(), "the port is taken");
     }
 }
