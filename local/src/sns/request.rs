@@ -74,7 +74,8 @@ impl Request {
                 Ok(Self::CreateTopic { name })
             }
             "Publish" => Ok(Self::Publish {
-                topic: need("TopicArn")?,
+                // boto3's callers may name a topic by either.
+                topic: get("TargetArn").map_or_else(|| need("TopicArn"), Ok)?,
                 notification: Notification { subject: get("Subject"), message: need("Message")? },
             }),
             "PublishBatch" => {
@@ -175,12 +176,15 @@ mod tests {
 
     #[test]
     fn a_publish_is_read_from_its_form() {
-        let body = b"Action=Publish&Version=2010-03-31&TopicArn=arn%3Aa&Message=a+b%0Ac&Subject=s%21";
-        let topic = "arn:a".to_owned();
-        assert_eq!(
-            Request::parse(body),
-            Ok(Request::Publish { topic, notification: notification("s!", "a b\nc") })
-        );
+        for name in ["TopicArn", "TargetArn"] {
+            let body =
+                format!("Action=Publish&Version=2010-03-31&{name}=arn%3Aa&Message=a+b%0Ac&Subject=s%21");
+            let topic = "arn:a".to_owned();
+            assert_eq!(
+                Request::parse(body.as_bytes()),
+                Ok(Request::Publish { topic, notification: notification("s!", "a b\nc") })
+            );
+        }
     }
 
     #[test]
