@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     error::BenchError,
-    figures::Row,
+    figures::{Row, Sample},
     kafka::{Kafka, Shape},
     measured::{Cost, binary, cost, memory},
     progress,
@@ -29,9 +29,11 @@ use crate::{
 const PARTITIONS: i32 = 16;
 const BUCKET: &str = "bench";
 /// How many records a real Kafka gets of each shape, and what the rivals' best takes for them (README, "How it
-/// compares"): CPU seconds.
+/// compares"): CPU seconds. Where the script is measured beside, its figure counts.
 const SMALL: (usize, f64) = (3_000_000, 7.7);
 const COINS: (usize, f64) = (500_000, 3.0);
+/// What the consumer is to replace: reads with librdkafka, stores with boto3.
+const SCRIPT: &str = include_str!("../rivals/confluent_boto3.py");
 /// The part of that which the consumer may take.
 const SHARE: f64 = 0.4;
 /// The embedded broker keeps them in memory, and gets fewer.
@@ -64,24 +66,32 @@ struct Bench {
     kafka: Kafka,
     consumer: PathBuf,
     kcat: Option<PathBuf>,
+    python: Option<PathBuf>,
     rounds: usize,
 }
 
-/// CPU time, memory and time of both readers, of kcat where it is installed, and the memory of an idle consumer.
+/// CPU time, memory and time of both readers, of kcat where it is installed, of the script where there is a `python` for
+/// it, and the memory of an idle consumer.
 pub(crate) async fn measure(
     bin_dir: &Path,
     bootstrap: Option<&str>,
     load: Load,
     rounds: usize,
+    python: Option<&Path>,
 ) -> Result<Vec<Row>, BenchError> {
     let kafka = Kafka::find(bootstrap).await?;
-    let bench = Bench { kafka, consumer: binary(bin_dir, "consumer")?, kcat: on_path("kcat"), rounds };
+    let consumer = binary(bin_dir, "consumer")?;
+    let python = python.map(Path::to_owned);
+    let bench = Bench { kafka, consumer, kcat: on_path("kcat"), python, rounds };
     let mut rows = Vec::new();
     rows.extend(bench.shape(Shape::Small, load.small, SMALL).await?);
     rows.extend(bench.shape(Shape::Coin, load.coins, COINS).await?);
     rows.push(bench.idle().await?);
     if bench.kcat.is_none() {
         rows.push(Row::left_out("kcat", "left out: it is not installed"));
+    }
+    if bench.python.is_none() {
+        rows.push(Row::left_out("confluent-kafka and boto3", "left out: no --python that has them"));
     }
     rows.push(Row::left_out("other rivals", "left out: README, How it compares"));
     bench.kafka.stop().await;
@@ -108,7 +118,11 @@ impl Bench {
         self.kafka.delete(&topic).await?;
         let costs = costs?;
         let place = if self.kafka.is_real { "real Kafka" } else { "embedded broker" };
-        let budget = (self.kafka.is_real && count == full).then_some(SHARE * rival);
+        let rival = match costs.script.is_empty() {
+            true => (self.kafka.is_real && count == full).then_some(rival),
+            false => Some(costs.script.iter().map(|cost| cost.cpu_s).collect::<Sample>().median()),
+        };
+        let budget = rival.map(|rival| SHARE * rival);
         let mut rows = Vec::new();
         for (reader, costs) in ["auto", "native"].into_iter().zip(&costs.readers) {
             let what = format!("consumer, {count} x {} B, {place}, reader {reader}", shape.bytes());
@@ -117,6 +131,14 @@ impl Bench {
         if !costs.kcat.is_empty() {
             let what = format!("kcat, the same {name}, thrown away");
             rows.extend(three(&what, &costs.kcat, None, None));
+        }
+        if !costs.script.is_empty() {
+            rows.extend(three(
+                &format!("confluent-kafka and boto3, the same {name}"),
+                &costs.script,
+                None,
+                None,
+            ));
         }
         Ok(rows)
     }
@@ -127,7 +149,11 @@ impl Bench {
         for round in 1..=self.rounds {
             progress(&format!("round {round} of {}", self.rounds));
             for (reader, costs) in ["auto", "native"].into_iter().zip(&mut costs.readers) {
-                costs.push(self.consume(topic, count, reader).await?);
+                let env = [("KAFKA_READER", reader), ("HTTP_ADDR", "off")];
+                costs.push(self.stores(topic, count, &self.consumer, &["--exit-at-end"], &env).await?);
+            }
+            if let Some(python) = self.python.as_deref() {
+                costs.script.push(self.stores(topic, count, python, &["-c", SCRIPT], &[]).await?);
             }
             if let Some(kcat) = self.kcat.as_deref() {
                 let arguments =
@@ -138,18 +164,25 @@ impl Bench {
         Ok(costs)
     }
 
-    /// One run, of which every record has to arrive.
-    async fn consume(&self, topic: &str, count: usize, reader: &str) -> Result<Cost, BenchError> {
+    /// One run of a program that stores `topic`, of which every record has to arrive.
+    async fn stores(
+        &self,
+        topic: &str,
+        count: usize,
+        program: &Path,
+        arguments: &[&str],
+        own: &[(&str, &str)],
+    ) -> Result<Cost, BenchError> {
         let bucket = Bucket::start()?;
         let mut env = bucket.env(&self.kafka, topic);
-        env.push(("KAFKA_READER".to_owned(), reader.to_owned()));
-        env.push(("HTTP_ADDR".to_owned(), "off".to_owned()));
-        let cost = cost(&self.consumer, &["--exit-at-end"], &env).await;
+        env.extend(own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let cost = cost(program, arguments, &env).await;
         let lines = bucket.lines();
         bucket.s3.stop().await;
         let (cost, lines) = (cost?, lines?);
         if lines != count {
-            return Err(BenchError::program("consumer", format!("{lines} of {count} records were stored")));
+            let name = program.display().to_string();
+            return Err(BenchError::program(name, format!("{lines} of {count} records were stored")));
         }
         Ok(cost)
     }
@@ -205,6 +238,7 @@ impl Bench {
 struct Costs {
     readers: [Vec<Cost>; 2],
     kcat: Vec<Cost>,
+    script: Vec<Cost>,
 }
 
 fn three(what: &str, costs: &[Cost], cpu: Option<f64>, peak: Option<f64>) -> [Row; 3] {

@@ -19,7 +19,8 @@ impl Sample {
         self.0.get(rank - 1).copied().unwrap_or(0.0)
     }
 
-    fn median(&self) -> f64 {
+    /// The one in the middle.
+    pub(crate) fn median(&self) -> f64 {
         self.percentile(50)
     }
 }

@@ -65,6 +65,9 @@ struct Args {
     /// Size of the large object that the Lambda is given, as lines and as gzip
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = config::bytes)]
     object: usize,
+    /// A Python that has confluent-kafka and boto3: a script on them is measured beside the consumer
+    #[arg(long, value_name = "PROGRAM")]
+    python: Option<PathBuf>,
     /// Measure these alone [default: all]
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     only: Vec<Part>,
@@ -133,7 +136,8 @@ async fn measure(args: &Args) -> Result<Vec<Row>, BenchError> {
     }
     if wanted(Part::Consumer) {
         let load = consumer::Load::new(args.small, args.coins, kafka.is_some());
-        rows.extend(consumer::measure(&args.bin_dir, kafka, load, args.rounds.max(1)).await?);
+        let (rounds, python) = (args.rounds.max(1), args.python.as_deref());
+        rows.extend(consumer::measure(&args.bin_dir, kafka, load, rounds, python).await?);
     }
     Ok(rows)
 }
