@@ -31,6 +31,9 @@ pub struct Cli {
     run: Args,
 }
 
+/// More threads than any machine has a use for.
+const MOST_THREADS: usize = 256;
+
 const AFTER_HELP: &str = "Every option is an environment variable too; a flag wins. AWS settings are the SDKs' own (AWS_REGION,
 AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL_S3, ...). Logs: RUST_LOG [info], LOG_FORMAT [text on a terminal, else json].
 Exit codes: 0 done, 1 failed (running again may help), 2 misconfigured, 3 audit or check found something.";
@@ -109,6 +112,9 @@ pub struct Args {
     /// Memory for records and objects of all partitions together [default: 64MiB]
     #[arg(long, env = "MEMORY_BUDGET", value_name = "SIZE", help_heading = "Running")]
     memory_budget: Option<String>,
+    /// Threads that read, check, compress and sign; one does about a million small records a second [default: 1]
+    #[arg(long, env = "WORKER_THREADS", value_name = "NUMBER", help_heading = "Running")]
+    worker_threads: Option<String>,
     /// How long SIGTERM waits for what is held to be stored [default: 25s]
     #[arg(long, env = "DRAIN_TIMEOUT", value_name = "DURATION", help_heading = "Running")]
     drain_timeout: Option<String>,
@@ -194,6 +200,8 @@ pub struct Config {
     pub enrich: bool,
     /// Bytes for all partitions together.
     pub memory_budget: usize,
+    /// How many threads do the work, apart from looking names up.
+    pub worker_threads: usize,
     /// How long stopping may take.
     pub drain_timeout: Duration,
     /// End at the log's end.
@@ -316,6 +324,9 @@ impl Config {
                 _ => Err("write on or off".to_owned()),
             }),
             memory_budget,
+            worker_threads: faults.read("WORKER_THREADS", args.worker_threads.as_deref(), 1, |text| {
+                config::number(text, 1..=MOST_THREADS)
+            }),
             drain_timeout: faults.read(
                 "DRAIN_TIMEOUT",
                 args.drain_timeout.as_deref(),
@@ -414,8 +425,8 @@ mod tests {
         let config = config(Args { s3_bucket: own("b"), ..Args::default() }).unwrap();
         assert_eq!(config.limits, Limits { records: 50_000, bytes: 8 << 20, age: Duration::from_secs(60) });
         assert_eq!(
-            (config.memory_budget, config.drain_timeout, config.enrich),
-            (64 << 20, Duration::from_secs(25), true)
+            (config.memory_budget, config.worker_threads, config.drain_timeout, config.enrich),
+            (64 << 20, 1, Duration::from_secs(25), true)
         );
         assert_eq!(
             (config.kafka.topic.as_str(), config.kafka.client_id.as_str(), config.prefix.as_str()),
@@ -440,6 +451,7 @@ mod tests {
             s3_prefix: own("/a"),
             sns_topic_arn: own("alerts"),
             http_addr: own("9090"),
+            worker_threads: own("0"),
             ..Args::default()
         };
         let text = config(args).unwrap_err().to_string();
@@ -452,6 +464,7 @@ mod tests {
             "S3_PREFIX",
             "SNS_TOPIC_ARN",
             "HTTP_ADDR",
+            "WORKER_THREADS",
             "S3_BUCKET",
         ] {
             assert!(text.contains(name), "{name} is missing in {text}");

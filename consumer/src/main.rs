@@ -20,6 +20,7 @@ use coinduit_consumer::{
     config::{Cli, Command, Config, HealthArgs},
     http,
 };
+use tokio::runtime::Builder;
 use tracing::{error, info};
 
 fn main() -> ExitCode {
@@ -28,16 +29,16 @@ fn main() -> ExitCode {
     let ended = match Cli::parse().into_command() {
         Command::Run(args) => Config::new(&args, &env).map(|config| {
             telemetry::init(config.log.clone());
-            to_the_end(run(config))
+            to_the_end(Some(config.worker_threads), run(config))
         }),
         Command::Health(args) => health(&args),
         Command::Audit(args) => AuditConfig::new(&args, &env).map(|config| {
             telemetry::init(config.log.clone());
-            to_the_end(look(config))
+            to_the_end(None, look(config))
         }),
         Command::Check(args) => CheckConfig::new(&args, &env).map(|config| {
             telemetry::init(config.run.log.clone());
-            to_the_end(try_all(config))
+            to_the_end(None, try_all(config))
         }),
     };
     ended.unwrap_or_else(misconfigured).into()
@@ -48,10 +49,14 @@ fn misconfigured(faults: Faults) -> Exit {
     Exit::Misconfigured
 }
 
-/// Works, and leaves behind whatever can't be stopped: a name that is being looked up would otherwise keep the
-/// process beyond DRAIN_TIMEOUT.
-fn to_the_end(work: impl Future<Output = io::Result<Exit>>) -> Exit {
-    let ended = tokio::runtime::Runtime::new().and_then(|runtime| {
+/// Works on so many threads (`None`: one for each core), and leaves behind whatever can't be stopped: a name that is
+/// being looked up would otherwise keep the process beyond DRAIN_TIMEOUT.
+fn to_the_end(threads: Option<usize>, work: impl Future<Output = io::Result<Exit>>) -> Exit {
+    let mut builder = Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    let ended = builder.enable_all().build().and_then(|runtime| {
         let ended = runtime.block_on(work);
         runtime.shutdown_background();
         ended
@@ -121,7 +126,7 @@ async fn try_all(config: CheckConfig) -> io::Result<Exit> {
 /// Asks the consumer on this machine how it is. Needs no set-up: it runs every few seconds, in an image without a shell.
 fn health(args: &HealthArgs) -> Result<Exit, Faults> {
     let (address, path) = args.read()?;
-    Ok(to_the_end(async move {
+    Ok(to_the_end(Some(1), async move {
         let (exit, said) = match http::ask(address, path).await {
             Ok((ok, said)) => (if ok { Exit::Done } else { Exit::Failed }, said),
             Err(error) => (Exit::Failed, format!("error: {}\n", Chain(&error))),

@@ -196,6 +196,7 @@ fn config(world: &World, setup: Setup) -> Config {
         limits: setup.limits,
         enrich: false,
         memory_budget: setup.memory_budget,
+        worker_threads: 1,
         drain_timeout: setup.drain_timeout,
         exit_at_end: setup.exit_at_end,
         http_addr: None,
