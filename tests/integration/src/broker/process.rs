@@ -134,6 +134,8 @@ impl Drop for Process {
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::{WaitOptions, waitpid};
+
     use super::*;
 
     /// It looked so about once in a thousand times.
@@ -145,6 +147,10 @@ mod tests {
             process.command = ["sleep", "60"].map(OsString::from).to_vec();
             process.launch().unwrap();
             assert!(!process.has_ended());
+            let pid = process.pid;
+            drop(process);
+            // A thousand that wait for it to notice would be more than some machines allow.
+            waitpid(pid, WaitOptions::empty()).unwrap();
         }
     }
 
