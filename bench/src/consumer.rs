@@ -1,17 +1,12 @@
 //! The consumer from a full topic to a bucket, and a consumer that has nothing to do.
 
 use std::{
-    io::Read,
-    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 
-use coinduit_local::{
-    credentials::{REGION, USER},
-    s3::{S3, S3Config},
-};
+use coinduit_local::credentials::{REGION, USER};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
@@ -19,6 +14,7 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
+    bucket::{BUCKET, Bucket},
     error::BenchError,
     figures::{Row, Sample},
     kafka::{Kafka, Shape},
@@ -27,7 +23,8 @@ use crate::{
 };
 
 const PARTITIONS: i32 = 16;
-const BUCKET: &str = "bench";
+/// Which of its clients the consumer reads with.
+const READERS: [&str; 2] = ["auto", "native"];
 /// How many records a real Kafka gets of each shape, and what the rivals' best takes for them (README, "How it
 /// compares"): CPU seconds. Where the script is measured beside, its figure counts.
 const SMALL: (usize, f64) = (3_000_000, 7.7);
@@ -124,21 +121,16 @@ impl Bench {
         };
         let budget = rival.map(|rival| SHARE * rival);
         let mut rows = Vec::new();
-        for (reader, costs) in ["auto", "native"].into_iter().zip(&costs.readers) {
+        for (reader, costs) in READERS.into_iter().zip(&costs.readers) {
             let what = format!("consumer, {count} x {} B, {place}, reader {reader}", shape.bytes());
             rows.extend(three(&what, costs, budget, Some(PEAK_BUDGET)));
         }
-        if !costs.kcat.is_empty() {
-            let what = format!("kcat, the same {name}, thrown away");
-            rows.extend(three(&what, &costs.kcat, None, None));
-        }
-        if !costs.script.is_empty() {
-            rows.extend(three(
-                &format!("confluent-kafka and boto3, the same {name}"),
-                &costs.script,
-                None,
-                None,
-            ));
+        let kcat = (format!("kcat, the same {name}, thrown away"), &costs.kcat);
+        let script = (format!("confluent-kafka and boto3, the same {name}"), &costs.script);
+        for (what, costs) in [kcat, script] {
+            if !costs.is_empty() {
+                rows.extend(three(&what, costs, None, None));
+            }
         }
         Ok(rows)
     }
@@ -148,7 +140,7 @@ impl Bench {
         let mut costs = Costs::default();
         for round in 1..=self.rounds {
             progress(&format!("round {round} of {}", self.rounds));
-            for (reader, costs) in ["auto", "native"].into_iter().zip(&mut costs.readers) {
+            for (reader, costs) in READERS.into_iter().zip(&mut costs.readers) {
                 let env = [("KAFKA_READER", reader), ("HTTP_ADDR", "off")];
                 costs.push(self.stores(topic, count, &self.consumer, &["--exit-at-end"], &env).await?);
             }
@@ -174,11 +166,11 @@ impl Bench {
         own: &[(&str, &str)],
     ) -> Result<Cost, BenchError> {
         let bucket = Bucket::start()?;
-        let mut env = bucket.env(&self.kafka, topic);
-        env.extend(own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let cost = cost(program, arguments, &env).await;
+        let mut told = env(&bucket, &self.kafka, topic);
+        told.extend(own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let cost = cost(program, arguments, &told).await;
         let lines = bucket.lines();
-        bucket.s3.stop().await;
+        bucket.stop().await;
         let (cost, lines) = (cost?, lines?);
         if lines != count {
             let name = program.display().to_string();
@@ -193,7 +185,7 @@ impl Bench {
         let topic = self.kafka.create("idle", PARTITIONS).await?;
         let bucket = Bucket::start()?;
         let memory = self.idle_memory(&bucket, &topic).await;
-        bucket.s3.stop().await;
+        bucket.stop().await;
         self.kafka.delete(&topic).await?;
         Ok(Row::new("consumer, idle, memory", &[memory?].into_iter().collect(), "MiB", Some(IDLE_BUDGET)))
     }
@@ -201,7 +193,7 @@ impl Bench {
     async fn idle_memory(&self, bucket: &Bucket, topic: &str) -> Result<f64, BenchError> {
         let mut child = Command::new(&self.consumer)
             .env_clear()
-            .envs(bucket.env(&self.kafka, topic))
+            .envs(env(bucket, &self.kafka, topic))
             .env("HTTP_ADDR", "127.0.0.1:0")
             .env("LOG_FORMAT", "json")
             .stdin(Stdio::null())
@@ -236,7 +228,7 @@ impl Bench {
 /// What each round cost.
 #[derive(Debug, Default)]
 struct Costs {
-    readers: [Vec<Cost>; 2],
+    readers: [Vec<Cost>; READERS.len()],
     kcat: Vec<Cost>,
     script: Vec<Cost>,
 }
@@ -254,65 +246,22 @@ fn three(what: &str, costs: &[Cost], cpu: Option<f64>, peak: Option<f64>) -> [Ro
     ]
 }
 
-/// An empty bucket.
-struct Bucket {
-    s3: S3,
-    folder: tempfile::TempDir,
-}
-
-impl Bucket {
-    fn start() -> Result<Self, BenchError> {
-        let folder = tempfile::tempdir().map_err(BenchError::io("make a temporary folder"))?;
-        let config = S3Config {
-            address: (Ipv4Addr::LOCALHOST, 0).into(),
-            directory: folder.path().to_owned(),
-            buckets: vec![BUCKET.to_owned()],
-            events: None,
-        };
-        Ok(Self { s3: S3::start(config).map_err(BenchError::io("start S3"))?, folder })
-    }
-
-    fn env(&self, kafka: &Kafka, topic: &str) -> Vec<(String, String)> {
-        let group = format!("coinduit-bench-{}", Uuid::new_v4().simple());
-        [
-            ("KAFKA_BOOTSTRAP_SERVERS", &*kafka.bootstrap),
-            ("KAFKA_TOPIC", topic),
-            ("KAFKA_GROUP_ID", &group),
-            ("S3_BUCKET", BUCKET),
-            ("ENRICH", "off"),
-            ("AWS_REGION", REGION),
-            ("AWS_ACCESS_KEY_ID", USER.access_key),
-            ("AWS_SECRET_ACCESS_KEY", USER.secret_key),
-            ("AWS_ENDPOINT_URL_S3", &self.s3.url()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec()
-    }
-
-    /// How many lines its objects have.
-    fn lines(&self) -> Result<usize, BenchError> {
-        let mut folders = vec![self.folder.path().join(BUCKET)];
-        let mut lines = 0;
-        let failed = |path: &Path| BenchError::io(format!("read {}", path.display()));
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(&folder).map_err(failed(&folder))? {
-                let path = entry.map_err(failed(&folder))?.path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.extension().is_some_and(|extension| extension == "jsonl") {
-                    lines += lines_of(&path).map_err(failed(&path))?;
-                }
-            }
-        }
-        Ok(lines)
-    }
-}
-
-fn lines_of(path: &Path) -> std::io::Result<usize> {
-    let mut file = std::fs::File::open(path)?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes.iter().filter(|byte| **byte == b'\n').count())
+/// What a program has to be told to store `topic` in `bucket`.
+fn env(bucket: &Bucket, kafka: &Kafka, topic: &str) -> Vec<(String, String)> {
+    let group = format!("coinduit-bench-{}", Uuid::new_v4().simple());
+    [
+        ("KAFKA_BOOTSTRAP_SERVERS", &*kafka.bootstrap),
+        ("KAFKA_TOPIC", topic),
+        ("KAFKA_GROUP_ID", &group),
+        ("S3_BUCKET", BUCKET),
+        ("ENRICH", "off"),
+        ("AWS_REGION", REGION),
+        ("AWS_ACCESS_KEY_ID", USER.access_key),
+        ("AWS_SECRET_ACCESS_KEY", USER.secret_key),
+        ("AWS_ENDPOINT_URL_S3", &bucket.url()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
 }
 
 /// The program `name`, where people have put it.

@@ -13,7 +13,6 @@ use coinduit_common::clock::{Clock, rfc3339_ms};
 use coinduit_local::{
     credentials::{FUNCTION, REGION, USER},
     dynamodb::{COINS_TABLE, DynamoDb, PRICES_TABLE},
-    s3::{S3, S3Config},
 };
 use flate2::{Compression, write::GzEncoder};
 use object_store::{
@@ -28,6 +27,7 @@ use tokio::{
 };
 
 use crate::{
+    bucket::{BUCKET, Bucket},
     error::BenchError,
     figures::{Row, Sample},
     measured::{binary, memory},
@@ -39,7 +39,6 @@ mod runtime_api;
 use runtime_api::RuntimeApi;
 
 const RECORDED: &str = include_str!("../../local/data/coins-list-100.json");
-const BUCKET: &str = "bench";
 /// Coins of an object.
 const COINS: usize = 50;
 /// How many starts are measured.
@@ -57,10 +56,9 @@ const CHUNK: usize = 4 << 20;
 struct Rig {
     bootstrap: PathBuf,
     coins: Vec<String>,
-    s3: S3,
+    bucket: Bucket,
     tables: DynamoDb,
     store: AmazonS3,
-    _folder: tempfile::TempDir,
 }
 
 /// Time to start, time for an object, and memory for objects of about `bytes` bytes.
@@ -88,18 +86,11 @@ impl Rig {
     fn start(bootstrap: PathBuf) -> Result<Self, BenchError> {
         let coins =
             recorded().map_err(|error| BenchError::program("the recorded coins", error.to_string()))?;
-        let folder = tempfile::tempdir().map_err(BenchError::io("make a temporary folder"))?;
-        let address = (Ipv4Addr::LOCALHOST, 0).into();
-        let s3 = S3::start(S3Config {
-            address,
-            directory: folder.path().to_owned(),
-            buckets: vec![BUCKET.to_owned()],
-            events: None,
-        })
-        .map_err(BenchError::io("start S3"))?;
-        let tables = DynamoDb::start(address, None).map_err(BenchError::io("start the tables"))?;
+        let bucket = Bucket::start()?;
+        let tables = DynamoDb::start((Ipv4Addr::LOCALHOST, 0).into(), None)
+            .map_err(BenchError::io("start the tables"))?;
         let store = AmazonS3Builder::new()
-            .with_endpoint(s3.url())
+            .with_endpoint(bucket.url())
             .with_bucket_name(BUCKET)
             .with_region(REGION)
             .with_access_key_id(USER.access_key)
@@ -107,11 +98,11 @@ impl Rig {
             .with_client_options(ClientOptions::new().with_allow_http(true))
             .build()
             .map_err(|source| BenchError::Store { key: BUCKET.to_owned(), source })?;
-        Ok(Self { bootstrap, coins, s3, tables, store, _folder: folder })
+        Ok(Self { bootstrap, coins, bucket, tables, store })
     }
 
     async fn stop(self) {
-        self.s3.stop().await;
+        self.bucket.stop().await;
         self.tables.stop().await;
     }
 
@@ -128,7 +119,7 @@ impl Rig {
             .env("AWS_REGION", REGION)
             .env("AWS_ACCESS_KEY_ID", FUNCTION.access_key)
             .env("AWS_SECRET_ACCESS_KEY", FUNCTION.secret_key)
-            .env("AWS_ENDPOINT_URL_S3", self.s3.url())
+            .env("AWS_ENDPOINT_URL_S3", self.bucket.url())
             .env("AWS_ENDPOINT_URL_DYNAMODB", self.tables.url())
             .env("PRICES_TABLE", PRICES_TABLE)
             .env("COINS_TABLE", COINS_TABLE)

@@ -13,6 +13,7 @@
 //! | [`figures`] | samples, and the table that shows them |
 //! | [`measured`] | one process from its start to its end |
 //! | [`kafka`] | topics, and what is in them |
+//! | [`bucket`] | where objects are stored |
 //! | [`producer`], [`consumer`], [`function`], [`sizes`] | what is measured |
 
 use std::{
@@ -24,6 +25,7 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use coinduit_common::{config, crypto, exit::Exit, report::Chain};
 
+mod bucket;
 mod consumer;
 mod error;
 mod figures;
